@@ -1,0 +1,38 @@
+//! farthing's rules, and nothing else: what a charge costs, which grants cover it, what the ledger says of it, and why
+//! something is refused.
+//!
+//! Everything here is a pure function of its arguments: no clock, no randomness, no input or output, no floats. Time,
+//! ids and the catalog are handed in, so the same input gives the same output, always. One file per noun; `decide` is
+//! the one way in.
+
+pub mod catalog;
+pub mod charge;
+pub mod check;
+pub mod command;
+pub mod customer;
+pub mod decide;
+pub mod decision;
+pub mod grant;
+pub mod hold;
+pub mod id;
+pub mod ledger;
+pub mod money;
+pub mod period;
+pub mod price;
+pub mod rating;
+pub mod refusal;
+pub mod wallet;
+
+pub use catalog::{Catalog, GrantTemplate, LifeEvent, Meter, Overage, OveragePolicy};
+pub use charge::{Charge, ChargeRequest, Cover, Source};
+pub use check::{Check, CheckRequest};
+pub use command::{Command, CustomerChange, GrantRequest, HoldRequest, HoldSize, Profile};
+pub use customer::{Counter, Customer, Status};
+pub use decide::{decide, open};
+pub use decision::Decision;
+pub use grant::{Grant, GrantEnd, GrantKind, GrantRecord};
+pub use hold::{Hold, HoldRecord, HoldState};
+pub use ledger::{Account, Entry, EntryKind};
+pub use money::{Asset, Micros, Rounding};
+pub use price::{Model, Price, Rate, Tier};
+pub use refusal::Refusal;

@@ -1,0 +1,153 @@
+//! Why something was not done. A closed set with stable codes: every surface matches on it exhaustively, so a new refusal
+//! does not compile until each has words for it. A refusal changes nothing.
+
+use crate::money::{Asset, Micros};
+
+/// Why a command was refused.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// No such customer in this tenant.
+    #[error("there is no customer with this id; create it first with PUT /v1/customers/{{id}}")]
+    UnknownCustomer,
+    /// The customer is suspended.
+    #[error("the customer is suspended; set its status to active to go on")]
+    Suspended,
+    /// The customer is closed.
+    #[error("the customer is closed")]
+    Closed,
+    /// The catalog has no such meter.
+    #[error("there is no meter `{meter}` in the tenant file")]
+    UnknownMeter {
+        /// As the caller spelled it.
+        meter: String,
+    },
+    /// The meter does not have this dimension.
+    #[error("meter `{meter}` has no dimension `{dimension}` in the tenant file")]
+    UnknownDimension {
+        /// The meter.
+        meter: String,
+        /// As the caller spelled it.
+        dimension: String,
+    },
+    /// Prices exist for the meter, none for these dimensions.
+    #[error("no price of meter `{meter}` matches these dimensions; add one to the tenant file, or one without `match`")]
+    NoPrice {
+        /// The meter.
+        meter: String,
+    },
+    /// Neither a currency that the catalog prices in nor a unit of one of its meters.
+    #[error("`{asset}` is neither a currency nor a unit of this tenant")]
+    UnknownAsset {
+        /// As the caller spelled it.
+        asset: String,
+    },
+    /// The meter wants a payment method on file first.
+    #[error("meter `{meter}` needs a payment method on file")]
+    PaymentMethodRequired {
+        /// The meter.
+        meter: String,
+    },
+    /// The open grants do not cover it.
+    #[error("it takes {required} {asset} and {available} is available")]
+    InsufficientFunds {
+        /// What it is counted in.
+        asset: Asset,
+        /// What it takes.
+        required: Micros,
+        /// What is there.
+        available: Micros,
+    },
+    /// The open grants would cover it, were they not held.
+    #[error("it takes {required} {asset}, {available} is available and {held} is held by open holds")]
+    HeldByOthers {
+        /// What it is counted in.
+        asset: Asset,
+        /// What it takes.
+        required: Micros,
+        /// What is there and free.
+        available: Micros,
+        /// What open holds keep.
+        held: Micros,
+    },
+    /// The overage policy lets the customer owe, but not this much.
+    #[error("it would bring the debt to {owed} {asset}, above the limit of {limit}")]
+    LimitReached {
+        /// What it is counted in.
+        asset: Asset,
+        /// What would be owed after it.
+        owed: Micros,
+        /// The limit.
+        limit: Micros,
+    },
+    /// The overage policy asks for a payment first.
+    #[error("{amount} {asset} has to be paid first")]
+    PaymentRequired {
+        /// What to pay in.
+        asset: Asset,
+        /// How much.
+        amount: Micros,
+    },
+    /// No such grant, or it has ended.
+    #[error("the customer has no open grant with this id")]
+    UnknownGrant,
+    /// No such hold.
+    #[error("there is no hold with this id")]
+    UnknownHold,
+    /// The hold has been settled, released or has expired.
+    #[error("the hold has ended; record usage that happened with POST /v1/events")]
+    HoldEnded,
+    /// The operation key was used before, for something else.
+    #[error("this operation key was used before with another body; use a new key for a new operation")]
+    OperationKeyReused,
+    /// A sum does not fit the ledger.
+    #[error("the amount does not fit the ledger")]
+    AmountOutOfRange,
+    /// A customer may have only so many open grants.
+    #[error("the customer has {limit} open grants, which is the most")]
+    TooManyGrants {
+        /// The most.
+        limit: usize,
+    },
+    /// A customer may have only so many open holds.
+    #[error("the customer has {limit} open holds, which is the most")]
+    TooManyHolds {
+        /// The most.
+        limit: usize,
+    },
+    /// A time lies too far ahead of the server's.
+    #[error("the time lies in the future; check the sender's clock")]
+    TimeInFuture,
+    /// An expiry does not lie ahead.
+    #[error("the expiry does not lie in the future")]
+    AlreadyExpired,
+}
+
+impl Refusal {
+    /// The stable code that programs branch on.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownCustomer => "unknown_customer",
+            Self::Suspended => "suspended",
+            Self::Closed => "closed",
+            Self::UnknownMeter { .. } => "unknown_meter",
+            Self::UnknownDimension { .. } => "unknown_dimension",
+            Self::NoPrice { .. } => "no_price",
+            Self::UnknownAsset { .. } => "unknown_asset",
+            Self::PaymentMethodRequired { .. } => "payment_method_required",
+            Self::InsufficientFunds { .. } => "insufficient_funds",
+            Self::HeldByOthers { .. } => "held_by_others",
+            Self::LimitReached { .. } => "limit_reached",
+            Self::PaymentRequired { .. } => "payment_required",
+            Self::UnknownGrant => "unknown_grant",
+            Self::UnknownHold => "unknown_hold",
+            Self::HoldEnded => "hold_ended",
+            Self::OperationKeyReused => "operation_key_reused",
+            Self::AmountOutOfRange => "amount_out_of_range",
+            Self::TooManyGrants { .. } => "too_many_grants",
+            Self::TooManyHolds { .. } => "too_many_holds",
+            Self::TimeInFuture => "time_in_future",
+            Self::AlreadyExpired => "already_expired",
+        }
+    }
+}
