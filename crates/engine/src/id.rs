@@ -122,13 +122,12 @@ mod tests {
     #[test]
     fn buckets_are_fixed_and_even() {
         // Stored keys depend on these very numbers: they must never change.
-        assert_eq!(shard_key("assistant", "acme"), shard_key("assistant", "acme"));
-        assert_eq!([shard_key("assistant", "acme"), shard_key("ciris", "oauth:google/x")], [FIRST, SECOND]);
+        assert_eq!([shard_key("assistant", "acme"), shard_key("ciris", "oauth:google/x")], [2, 31]);
         let mut counts = vec![0_u32; 1024];
         for n in 0..102_400 {
             counts[usize::try_from(shard_key("t", &format!("customer-{n}"))).unwrap()] += 1;
         }
-        assert!(counts.iter().all(|&n| (50..170).contains(&n)), "{:?}", counts.iter().minmax());
+        assert!(counts.iter().all(|&n| (50..170).contains(&n)));
     }
 
     #[test]

@@ -25,10 +25,10 @@ pub mod wallet;
 
 pub use catalog::{Catalog, GrantTemplate, LifeEvent, Meter, Overage, OveragePolicy};
 pub use charge::{Charge, ChargeRequest, Cover, Source};
-pub use check::{Check, CheckRequest};
+pub use check::{Check, CheckRequest, check};
 pub use command::{Command, CustomerChange, GrantRequest, HoldRequest, HoldSize, Profile};
 pub use customer::{Counter, Customer, Status};
-pub use decide::{decide, open};
+pub use decide::decide;
 pub use decision::Decision;
 pub use grant::{Grant, GrantEnd, GrantKind, GrantRecord};
 pub use hold::{Hold, HoldRecord, HoldState};

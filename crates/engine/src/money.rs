@@ -118,11 +118,7 @@ impl fmt::Display for Micros {
 /// # Errors
 /// `NotANumber`, or `TooPrecise` where the text has more digits than can be held.
 pub fn parse_decimal(text: &str) -> Result<Decimal, AmountError> {
-    let parsed = if text.contains(['e', 'E']) {
-        Decimal::from_scientific(text)
-    } else {
-        Decimal::from_str_exact(text)
-    };
+    let parsed = if text.contains(['e', 'E']) { Decimal::from_scientific(text) } else { Decimal::from_str_exact(text) };
     parsed.map_err(|error| match error {
         rust_decimal::Error::Underflow => AmountError::TooPrecise,
         rust_decimal::Error::ExceedsMaximumPossibleValue

@@ -1,0 +1,349 @@
+//! Charges: one priced use, and what covered it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::catalog::{Meter, OveragePolicy};
+use crate::grant::{Grant, GrantKind, GrantRecord};
+use crate::id::operation_id;
+use crate::ledger::{Account, EntryKind};
+use crate::money::{Asset, Micros};
+use crate::period::month_start;
+use crate::price::Price;
+use crate::rating::rate;
+use crate::refusal::Refusal;
+use crate::wallet::{Draft, covered};
+
+/// How far ahead of the server's clock the time of a use may lie: a sender's clock is rarely off by more.
+pub const CLOCK_SKEW_SECONDS: i64 = 300;
+
+/// How a charge came in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// Asked for beforehand; refused when not covered.
+    Charge,
+    /// Usage that had happened; recorded, as owed where it must.
+    Event,
+    /// From a hold.
+    Hold,
+}
+
+/// A use to be charged.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ChargeRequest {
+    /// Its id: from the operation key, or drawn for it.
+    pub id: Uuid,
+    /// The caller's key for this operation.
+    pub operation_key: Option<Arc<str>>,
+    /// A hash of what was asked, to tell a repeat from another use of the key.
+    pub fingerprint: i64,
+    /// The meter.
+    pub meter: Arc<str>,
+    /// How much.
+    pub quantity: Micros,
+    /// Who under the customer.
+    pub subject: Option<Arc<str>>,
+    /// What it was, such as the model.
+    pub dimensions: BTreeMap<String, String>,
+    /// When it was used.
+    pub occurred_at: Timestamp,
+    /// The caller's own words about it, kept as they are (a JSON object as text).
+    pub metadata: Option<Arc<str>>,
+}
+
+/// A part of a charge that a grant covered.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Cover {
+    /// The grant.
+    pub grant: Uuid,
+    /// What the grant is in: the price's currency, or the meter's unit.
+    pub asset: Asset,
+    /// How much of it.
+    pub amount: Micros,
+}
+
+/// A priced use that was debited, or recorded as owed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Charge {
+    /// Its id.
+    pub id: Uuid,
+    /// The ledger position of its transaction.
+    pub position: i64,
+    /// The caller's key for this operation.
+    pub operation_key: Option<Arc<str>>,
+    /// A hash of what was asked.
+    pub fingerprint: i64,
+    /// How it came in.
+    pub source: Source,
+    /// The hold it was taken from.
+    pub hold: Option<Uuid>,
+    /// The meter.
+    pub meter: Arc<str>,
+    /// How much was used.
+    pub quantity: Micros,
+    /// Who under the customer.
+    pub subject: Option<Arc<str>>,
+    /// What it was.
+    pub dimensions: BTreeMap<String, String>,
+    /// The version of the price; nothing where the meter has none or its units covered all.
+    pub price: Option<Arc<str>>,
+    /// The part of the quantity that was priced: what units did not cover.
+    pub priced_quantity: Micros,
+    /// What was counted under the price earlier in the period.
+    pub counted_before: Micros,
+    /// What it was priced in.
+    pub asset: Asset,
+    /// The price of the priced part; below zero where a volume price got cheaper and gives back.
+    pub amount: Micros,
+    /// How much of the amount is owed.
+    pub owed: Micros,
+    /// What was available in `asset` after it.
+    pub balance_after: Micros,
+    /// What covered it.
+    pub covered_by: Vec<Cover>,
+    /// When it was used.
+    pub occurred_at: Timestamp,
+    /// When it was recorded.
+    pub recorded_at: Timestamp,
+    /// The caller's own words about it.
+    pub metadata: Option<Arc<str>>,
+}
+
+/// The price of a use, before anything covers it.
+struct Priced {
+    asset: Asset,
+    amount: Micros,
+    version: Option<Arc<str>>,
+    counted_before: Micros,
+    counter: Option<(Arc<str>, Timestamp, Micros)>,
+}
+
+impl Draft<'_> {
+    /// Charges one use: from the hold it settles, the meter's own units, and money in the order of use; what is left is
+    /// up to the overage policy, or owed in any case where the use has already happened.
+    pub(crate) fn charge(
+        &mut self,
+        request: &ChargeRequest,
+        source: Source,
+        hold: Option<usize>,
+    ) -> Result<(), Refusal> {
+        let catalog = self.catalog;
+        let meter = catalog.meter(&request.meter)?;
+        let price = catalog.price(meter, &request.dimensions)?;
+        self.refuse_future(request.occurred_at)?;
+        if source == Source::Charge {
+            self.require_payment_method(meter)?;
+        }
+        let mut covered_by = self.cover(&meter.unit, &meter.name, request.quantity, hold)?;
+        let priced_quantity = request.quantity.minus(covered(&covered_by)?)?;
+        let covered_in_units = priced_quantity.is_zero() && !request.quantity.is_zero();
+        let priced = match price {
+            Some(price) if covered_in_units => Priced::nothing(price.asset.clone()),
+            Some(price) => self.price(price, priced_quantity, request.occurred_at)?,
+            None => Priced { amount: priced_quantity, ..Priced::nothing(meter.unit.clone()) },
+        };
+        let money = self.cover(&priced.asset, &meter.name, priced.amount, hold)?;
+        let short = priced.amount.max(Micros::ZERO).minus(covered(&money)?)?;
+        if source == Source::Charge {
+            self.judge_overage(&meter.name, &priced.asset, priced.amount, short)?;
+        }
+        covered_by.extend(money);
+        self.book(request.id, &priced, &covered_by, short, hold)?;
+        let hold = hold.map(|index| self.decision.customer.state.holds[index].id);
+        let balance_after = self.available(&priced.asset, None)?;
+        self.decision.charges.push(Charge {
+            id: request.id,
+            position: self.decision.customer.position,
+            operation_key: request.operation_key.clone(),
+            fingerprint: request.fingerprint,
+            source,
+            hold,
+            meter: meter.name.clone(),
+            quantity: request.quantity,
+            subject: request.subject.clone(),
+            dimensions: request.dimensions.clone(),
+            price: priced.version,
+            priced_quantity,
+            counted_before: priced.counted_before,
+            asset: priced.asset,
+            amount: priced.amount,
+            owed: short,
+            balance_after,
+            covered_by,
+            occurred_at: request.occurred_at,
+            recorded_at: self.now,
+            metadata: request.metadata.clone(),
+        });
+        Ok(())
+    }
+
+    /// Takes from the hold first, then from the open grants.
+    fn cover(
+        &mut self,
+        asset: &Asset,
+        meter: &str,
+        wanted: Micros,
+        hold: Option<usize>,
+    ) -> Result<Vec<Cover>, Refusal> {
+        let mut covers = match hold {
+            Some(index) => self.take_from_hold(index, asset, wanted)?,
+            None => Vec::new(),
+        };
+        let missing = wanted.minus(covered(&covers)?)?;
+        covers.extend(self.take(asset, meter, missing, None)?);
+        Ok(merge(covers))
+    }
+
+    fn price(&self, price: &Price, quantity: Micros, at: Timestamp) -> Result<Priced, Refusal> {
+        let (counted_before, counter) = if price.model.is_cumulative() {
+            let month = month_start(at, &self.catalog.time_zone);
+            let period = self.decision.customer.counting_period(&price.name, month);
+            let before = self.decision.customer.counted(&price.name, period);
+            (before, Some((price.name.clone(), period, before.plus(quantity)?)))
+        } else {
+            (Micros::ZERO, None)
+        };
+        let amount = rate(price, counted_before, quantity)?;
+        Ok(Priced { asset: price.asset.clone(), amount, version: Some(price.version.clone()), counted_before, counter })
+    }
+
+    /// Writes what a priced use does to debt, counters and the ledger.
+    fn book(
+        &mut self,
+        id: Uuid,
+        priced: &Priced,
+        covers: &[Cover],
+        short: Micros,
+        hold: Option<usize>,
+    ) -> Result<(), Refusal> {
+        for cover in covers {
+            let sides = (Account::Wallet, Account::Revenue);
+            self.post((EntryKind::Charge, id), Some(cover.grant), sides, (&cover.asset, cover.amount))?;
+        }
+        let asset = &priced.asset;
+        self.post((EntryKind::Charge, id), None, (Account::Receivable, Account::Revenue), (asset, short))?;
+        let owed = self.decision.customer.owed(asset).plus(short)?;
+        self.set_debt(asset, owed);
+        if let Some(index) = hold {
+            self.use_room(index, short)?;
+        }
+        if let Some((name, period, total)) = &priced.counter {
+            self.decision.customer.count(name, *period, *total);
+        }
+        if priced.amount.is_negative() {
+            self.give_back(id, asset, Micros::ZERO.minus(priced.amount)?)?;
+        }
+        self.drop_empty_grants();
+        Ok(())
+    }
+
+    /// Gives back what a volume price makes cheaper: off the debt first, then as a grant.
+    fn give_back(&mut self, charge: Uuid, asset: &Asset, amount: Micros) -> Result<(), Refusal> {
+        let cause = (EntryKind::Repricing, charge);
+        let debt = self.decision.customer.owed(asset).min(amount);
+        self.post(cause, None, (Account::Revenue, Account::Receivable), (asset, debt))?;
+        self.reduce_debt(asset, debt)?;
+        let rest = amount.minus(debt)?;
+        if rest.is_zero() {
+            return Ok(());
+        }
+        let id = operation_id(self.decision.customer.id, "repricing", &charge.to_string());
+        let position = self.decision.customer.position;
+        self.post(cause, Some(id), (Account::Revenue, Account::Wallet), (asset, rest))?;
+        self.decision.grants.push(GrantRecord {
+            id,
+            asset: asset.clone(),
+            kind: GrantKind::Refund,
+            amount: rest,
+            priority: 0,
+            expires_at: None,
+            meters: Vec::new(),
+            reason: Some("volume price".to_owned()),
+            position,
+            created_at: self.now,
+        });
+        self.insert_grant(Grant {
+            id,
+            asset: asset.clone(),
+            kind: GrantKind::Refund,
+            priority: 0,
+            remaining: rest,
+            held: Micros::ZERO,
+            expires_at: None,
+            meters: Vec::new(),
+            since: position,
+        });
+        Ok(())
+    }
+
+    /// What the overage policy says of `short` that no grant covers.
+    pub(crate) fn judge_overage(
+        &self,
+        meter: &str,
+        asset: &Asset,
+        required: Micros,
+        short: Micros,
+    ) -> Result<(), Refusal> {
+        if short.is_zero() {
+            return Ok(());
+        }
+        let customer = &self.decision.customer;
+        let overage = customer.state.overage.unwrap_or(self.catalog.overage);
+        match overage.policy {
+            OveragePolicy::Ask => Err(Refusal::PaymentRequired { asset: asset.clone(), amount: short }),
+            OveragePolicy::Owe => {
+                let rooms = customer.state.holds.iter().filter_map(|hold| hold.owed.as_ref());
+                let kept = Micros::sum(rooms.filter(|(of, _)| of == asset).map(|(_, room)| *room))?;
+                let owed = customer.owed(asset).plus(kept)?.plus(short)?;
+                match overage.limit {
+                    Some(limit) if owed > limit => Err(Refusal::LimitReached { asset: asset.clone(), owed, limit }),
+                    _ => Ok(()),
+                }
+            }
+            OveragePolicy::Refuse => {
+                let (asset, available) = (asset.clone(), required.minus(short)?);
+                let held = self.held(&asset, meter)?;
+                if held >= short {
+                    Err(Refusal::HeldByOthers { asset, required, available, held })
+                } else {
+                    Err(Refusal::InsufficientFunds { asset, required, available })
+                }
+            }
+        }
+    }
+
+    pub(crate) fn require_payment_method(&self, meter: &Meter) -> Result<(), Refusal> {
+        if meter.requires_payment_method && !self.decision.customer.state.payment_method {
+            return Err(Refusal::PaymentMethodRequired { meter: meter.name.to_string() });
+        }
+        Ok(())
+    }
+
+    fn refuse_future(&self, at: Timestamp) -> Result<(), Refusal> {
+        let latest = self.now.checked_add(SignedDuration::from_secs(CLOCK_SKEW_SECONDS));
+        if latest.is_ok_and(|latest| at > latest) { Err(Refusal::TimeInFuture) } else { Ok(()) }
+    }
+}
+
+impl Priced {
+    fn nothing(asset: Asset) -> Self {
+        Self { asset, amount: Micros::ZERO, version: None, counted_before: Micros::ZERO, counter: None }
+    }
+}
+
+/// Adds up covers from the same grant, which a hold and the open part of it can both give.
+fn merge(covers: Vec<Cover>) -> Vec<Cover> {
+    let mut merged: Vec<Cover> = Vec::with_capacity(covers.len());
+    for cover in covers {
+        match merged.iter_mut().find(|other| other.grant == cover.grant) {
+            Some(other) => other.amount = Micros::new(other.amount.get().saturating_add(cover.amount.get())),
+            None => merged.push(cover),
+        }
+    }
+    merged
+}

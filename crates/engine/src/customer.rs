@@ -1,0 +1,149 @@
+//! The customer: who pays, and the one row that the hot path reads and writes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::catalog::Overage;
+use crate::grant::Grant;
+use crate::hold::Hold;
+use crate::money::{Asset, Micros};
+
+/// Whether a customer may use what is sold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It may.
+    #[default]
+    Active,
+    /// Not for now.
+    Suspended,
+    /// Not any more.
+    Closed,
+}
+
+/// What was counted under a price in a period.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Counter {
+    /// The price's name.
+    pub price: Arc<str>,
+    /// When the period began.
+    #[serde(with = "jiff::fmt::serde::timestamp::microsecond::required")]
+    pub period: Timestamp,
+    /// How much.
+    pub quantity: Micros,
+}
+
+/// A customer's whole state: what a decision reads and writes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Customer {
+    /// The id of its rows; never changes.
+    pub id: Uuid,
+    /// Where its rows live.
+    pub shard_key: i32,
+    /// Whether it may use what is sold.
+    pub status: Status,
+    /// The position of its ledger: one more with each command that changed anything.
+    pub position: i64,
+    /// The rest.
+    pub state: State,
+}
+
+/// The part of a customer that is stored as one document.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct State {
+    /// Whether a payment method is on file.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub payment_method: bool,
+    /// Whether one ever was, so that the grants for the first are given once.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub had_payment_method: bool,
+    /// This customer's own overage policy, in place of the tenant's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overage: Option<Overage>,
+    /// Open grants, in their order of use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<Grant>,
+    /// Open holds, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<Hold>,
+    /// Debt by asset; never zero.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub owed: BTreeMap<Asset, Micros>,
+    /// What was counted under prices that count over the period, in the two latest periods used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counters: Vec<Counter>,
+}
+
+impl Customer {
+    /// A customer that has only just come to be, before any command.
+    #[must_use]
+    pub fn new(id: Uuid, shard_key: i32) -> Self {
+        Self { id, shard_key, status: Status::Active, position: 0, state: State::default() }
+    }
+
+    /// What was counted under this price in the period that began then.
+    #[must_use]
+    pub fn counted(&self, price: &str, period: Timestamp) -> Micros {
+        let counter = self.state.counters.iter().find(|counter| &*counter.price == price && counter.period == period);
+        counter.map_or(Micros::ZERO, |counter| counter.quantity)
+    }
+
+    /// The period in which usage of the period that began at `period` is counted: that period itself while it is one of
+    /// the two latest under this price, otherwise the older of these two. It keeps the row small; usage that comes in
+    /// the order of its time, however old, is always counted in its own period.
+    #[must_use]
+    pub fn counting_period(&self, price: &str, period: Timestamp) -> Timestamp {
+        let mut kept: Vec<Timestamp> =
+            self.state.counters.iter().filter(|c| &*c.price == price).map(|c| c.period).collect();
+        kept.sort_unstable();
+        match kept.as_slice() {
+            [older, _] if period < *older => *older,
+            _ => period,
+        }
+    }
+
+    /// Counts `quantity` more under the price, and forgets all but the two latest periods of it.
+    pub(crate) fn count(&mut self, price: &Arc<str>, period: Timestamp, total: Micros) {
+        let counters = &mut self.state.counters;
+        if let Some(counter) = counters.iter_mut().find(|c| c.price == *price && c.period == period) {
+            counter.quantity = total;
+            return;
+        }
+        counters.push(Counter { price: price.clone(), period, quantity: total });
+        let of_price = counters.iter().filter(|c| c.price == *price);
+        let periods: Vec<Timestamp> = of_price.map(|c| c.period).collect();
+        if periods.len() > 2
+            && let Some(oldest) = periods.into_iter().min()
+        {
+            counters.retain(|c| c.price != *price || c.period != oldest);
+        }
+    }
+
+    /// The debt in this asset.
+    #[must_use]
+    pub fn owed(&self, asset: &Asset) -> Micros {
+        self.state.owed.get(asset).copied().unwrap_or_default()
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if hands in a reference")]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+impl Micros {
+    /// For serde's `skip_serializing_if`, which hands in a reference.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if hands in a reference")]
+    pub(crate) const fn is_zero_ref(&self) -> bool {
+        self.is_zero()
+    }
+}
+
+/// An optional instant as microseconds since 1970 in UTC.
+pub(crate) mod optional_micros {
+    pub(crate) use jiff::fmt::serde::timestamp::microsecond::optional::{deserialize, serialize};
+}

@@ -1,0 +1,30 @@
+//! Decisions: what follows from a command. The store writes a decision as a whole or not at all.
+
+use crate::charge::Charge;
+use crate::command::Profile;
+use crate::customer::Customer;
+use crate::grant::{GrantEnd, GrantRecord};
+use crate::hold::HoldRecord;
+use crate::ledger::Entry;
+use uuid::Uuid;
+
+/// What a command leads to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Decision {
+    /// The customer afterwards.
+    pub customer: Customer,
+    /// New charges.
+    pub charges: Vec<Charge>,
+    /// New ledger entries, in their order.
+    pub entries: Vec<Entry>,
+    /// New grants.
+    pub grants: Vec<GrantRecord>,
+    /// Grants that ended before they were used up.
+    pub ended_grants: Vec<(Uuid, GrantEnd)>,
+    /// Holds that began, changed or ended.
+    pub holds: Vec<HoldRecord>,
+    /// Who the customer is from now on.
+    pub profile: Option<Profile>,
+    /// Whether personal data is to be forgotten wherever it is kept.
+    pub erase: bool,
+}

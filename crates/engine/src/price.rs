@@ -1,0 +1,152 @@
+//! Prices: the models, their exact unit prices, and which price is meant by a use's dimensions.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+
+use crate::money::{AmountError, Asset, Micros, Rounding, parse_decimal, scaled_integer};
+
+/// A unit price, exactly: 1e-12 of a currency's major unit. Written as a decimal text.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Rate(i128);
+
+impl Rate {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+    /// The largest rate that a price may state: a thousand million major units.
+    const LARGEST: i128 = 1_000_000_000 * 1_000_000_000_000;
+
+    /// The rate in picos: 1e-12 of the major unit.
+    #[must_use]
+    pub const fn picos(self) -> i128 {
+        self.0
+    }
+
+    /// A rate from a decimal number of at least zero with at most twelve digits after the point.
+    ///
+    /// # Errors
+    /// `TooPrecise` or `OutOfRange`.
+    pub fn from_decimal(decimal: Decimal) -> Result<Self, AmountError> {
+        let picos = scaled_integer(decimal, 12)?;
+        if (0..=Self::LARGEST).contains(&picos) { Ok(Self(picos)) } else { Err(AmountError::OutOfRange) }
+    }
+}
+
+impl FromStr for Rate {
+    type Err = AmountError;
+
+    fn from_str(text: &str) -> Result<Self, AmountError> {
+        Self::from_decimal(parse_decimal(text)?)
+    }
+}
+
+impl TryFrom<String> for Rate {
+    type Error = AmountError;
+
+    fn try_from(text: String) -> Result<Self, AmountError> {
+        text.parse()
+    }
+}
+
+impl From<Rate> for String {
+    fn from(rate: Rate) -> Self {
+        rate.to_string()
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Decimal::from_i128_with_scale(self.0, 12).normalize())
+    }
+}
+
+/// One step of a graduated or volume price, as Stripe's tiers: it holds up to and including `up_to`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Tier {
+    /// The last quantity in it; nothing for the last tier.
+    pub up_to: Option<Micros>,
+    /// The price of `per` units in it.
+    pub amount: Rate,
+    /// Once, when the tier is entered (graduated) or reached (volume).
+    #[serde(default)]
+    pub flat: Rate,
+}
+
+/// How a quantity becomes an amount.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "model", rename_all = "snake_case")]
+pub enum Model {
+    /// So much for each charge, whatever the quantity.
+    Flat {
+        /// For one charge.
+        amount: Rate,
+    },
+    /// So much for each `per` units.
+    PerUnit {
+        /// For `per` units.
+        amount: Rate,
+    },
+    /// So much for each package begun, counted over the period.
+    Package {
+        /// Units in a package; above zero.
+        size: Micros,
+        /// For one package.
+        amount: Rate,
+    },
+    /// Each unit at the price of the tier it falls in, counted over the period.
+    Graduated {
+        /// In rising order, the last one open.
+        tiers: Vec<Tier>,
+    },
+    /// All units of the period at the price of the tier that its total reaches.
+    Volume {
+        /// In rising order, the last one open.
+        tiers: Vec<Tier>,
+    },
+}
+
+impl Model {
+    /// Whether the amount depends on what was used before in the period.
+    #[must_use]
+    pub const fn is_cumulative(&self) -> bool {
+        matches!(self, Self::Package { .. } | Self::Graduated { .. } | Self::Volume { .. })
+    }
+}
+
+/// A price of a meter, for all uses or for those with certain dimensions.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Price {
+    /// Meter and matched dimensions (`tokens{model=small}`): what the period's usage is counted under, also when the
+    /// amounts change.
+    pub name: Arc<str>,
+    /// Names this very definition; a charge keeps it, so that it can be explained after the tenant file has changed.
+    pub version: Arc<str>,
+    /// The meter it prices.
+    pub meter: Arc<str>,
+    /// What it is priced in.
+    pub asset: Asset,
+    /// The dimensions that a use must have; none fits every use.
+    #[serde(default, rename = "match")]
+    pub matching: BTreeMap<String, String>,
+    /// How a quantity becomes an amount.
+    #[serde(flatten)]
+    pub model: Model,
+    /// How many units a unit price is for (1,000,000 for prices per million tokens); at least one.
+    pub per: u64,
+    /// The one rounding, when the exact amount becomes micros.
+    #[serde(default)]
+    pub rounding: Rounding,
+}
+
+impl Price {
+    /// Whether it prices a use with these dimensions.
+    #[must_use]
+    pub fn fits(&self, dimensions: &BTreeMap<String, String>) -> bool {
+        self.matching.iter().all(|(name, value)| dimensions.get(name) == Some(value))
+    }
+}
