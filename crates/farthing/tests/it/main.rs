@@ -1,1 +1,10 @@
-//! x
+//! The one integration target: farthing from outside, over its real router and on both engines. One module per subject;
+//! what several of them need (the clusters of PostgreSQL, the test application) is a module too.
+//! It never reaches past the public interface of the crate.
+
+#![expect(
+    clippy::expect_used,
+    reason = "a test that cannot be set up should stop; the exemption in clippy.toml covers test functions alone"
+)]
+
+mod postgres;
