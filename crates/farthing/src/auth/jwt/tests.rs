@@ -95,7 +95,7 @@ fn good() -> Value {
 }
 
 #[tokio::test]
-async fn tokens_that_openssl_signed_are_verified() {
+async fn tokens_signed_by_another_implementation_are_verified() {
     for (algorithm, token) in [
         (
             Algorithm::Hs256,
