@@ -44,11 +44,20 @@ fn erased_bucket(customer: &str) -> Option<i32> {
     (0..SHARD_BUCKETS).contains(&bucket).then_some(bucket)
 }
 
-/// The id of what an operation key makes: name-based (RFC 9562, version 5) within the customer and the kind of thing,
-/// so the same key always finds the same row.
+/// The id of something that a customer gets once by its name: name-based (RFC 9562, version 5) within the customer.
 #[must_use]
 pub fn operation_id(customer: Uuid, kind: &str, key: &str) -> Uuid {
     Uuid::new_v5(&customer, format!("{kind}\0{key}").as_bytes())
+}
+
+/// The namespace of ids made from operation keys; stored rows depend on it.
+const OPERATIONS: Uuid = Uuid::from_u128(0x6661_7274_6869_6e67_0000_0000_0000_0001);
+
+/// The id of what an operation key makes: name-based (RFC 9562, version 5) within tenant, customer and kind of thing, so
+/// that the same key always finds the same row. Known before the customer is loaded.
+#[must_use]
+pub fn keyed_id(tenant: &str, customer: &str, kind: &str, key: &str) -> Uuid {
+    Uuid::new_v5(&OPERATIONS, format!("{tenant}\0{customer}\0{kind}\0{key}").as_bytes())
 }
 
 /// What kind of thing a public id names.

@@ -1,2 +1,8 @@
-//! x
+//! farthing's shell: everything around the engine. Data flows one way: a surface parses a request into a command, the
+//! service loads, decides and commits, the store writes. Who may import whom is a table in one test (`layers`).
+
 pub mod auth;
+pub mod clock;
+pub mod config;
+pub mod service;
+pub mod store;

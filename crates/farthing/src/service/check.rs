@@ -1,0 +1,88 @@
+//! Checks: gathered, and answered from one read that sends only what has changed since it was last seen.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use engine::{Catalog, Check, CheckRequest, Customer, Refusal};
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+
+use super::cache::Caches;
+use super::{ServiceError, store_error};
+use crate::store::{CustomerKey, Loaded, Store, StoreError};
+
+/// How many checks one read answers at the most.
+const MOST: usize = 512;
+
+#[derive(Debug)]
+pub(super) struct CheckJob {
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) key: CustomerKey,
+    pub(super) request: CheckRequest,
+    pub(super) now: Timestamp,
+    pub(super) reply: oneshot::Sender<Result<Check, ServiceError>>,
+}
+
+/// Answers checks until the last sender is gone.
+pub(super) async fn run(store: Arc<dyn Store>, caches: Arc<Caches>, mut queue: mpsc::Receiver<CheckJob>) {
+    let mut jobs = Vec::with_capacity(MOST);
+    while queue.recv_many(&mut jobs, MOST).await > 0 {
+        match load(&*store, &caches, &jobs).await {
+            Ok(customers) => {
+                for job in jobs.drain(..) {
+                    let answer = match customers.get(&job.key) {
+                        Some(customer) => engine::check(&job.catalog, customer, &job.request, job.now),
+                        None => Err(Refusal::UnknownCustomer),
+                    };
+                    let _ = job.reply.send(answer.map_err(ServiceError::from));
+                }
+            }
+            Err(error) => {
+                store_error(&error);
+                for job in jobs.drain(..) {
+                    let _ = job.reply.send(Err(ServiceError::Unavailable));
+                }
+            }
+        }
+    }
+}
+
+async fn load(
+    store: &dyn Store,
+    caches: &Caches,
+    jobs: &[CheckJob],
+) -> Result<HashMap<CustomerKey, Arc<Customer>>, StoreError> {
+    let mut known: HashMap<&CustomerKey, Option<Arc<Customer>>> = HashMap::with_capacity(jobs.len());
+    for job in jobs {
+        known.entry(&job.key).or_insert_with(|| caches.customer(&job.key));
+    }
+    current(store, caches, known.into_iter().map(|(key, known)| (key.clone(), known)).collect()).await
+}
+
+/// Customers as they are now; what is known of them is sent for only where it has changed.
+pub(super) async fn current(
+    store: &dyn Store,
+    caches: &Caches,
+    known: Vec<(CustomerKey, Option<Arc<Customer>>)>,
+) -> Result<HashMap<CustomerKey, Arc<Customer>>, StoreError> {
+    let keys: Vec<(CustomerKey, i64)> = known
+        .iter()
+        .map(|(key, known)| (key.clone(), known.as_ref().map_or(0, |customer| customer.position)))
+        .collect();
+    let loaded = store.load_customers(&keys).await?;
+    let mut customers = HashMap::with_capacity(loaded.len());
+    for ((key, known), loaded) in known.into_iter().zip(loaded) {
+        match (loaded, known) {
+            (Loaded::Unchanged, Some(customer)) => {
+                customers.insert(key, customer);
+            }
+            (Loaded::Changed(customer), _) => {
+                let customer = Arc::new(customer);
+                caches.remember(&key, customer.clone());
+                customers.insert(key, customer);
+            }
+            (Loaded::Absent | Loaded::Unchanged, _) => caches.forget(&key),
+        }
+    }
+    Ok(customers)
+}

@@ -1,0 +1,226 @@
+//! One round of decisions: the commands of a batch, in arrival order, on customers as they are believed to be. Nothing
+//! is read or written here; what comes out is a batch to commit and an answer for each command.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use engine::{Charge, ChargeRequest, Command, Customer, Decision, Refusal, decide, id};
+use uuid::Uuid;
+
+use super::answer::Answer;
+use super::{Request, cache::Caches};
+use crate::store::{Batch, CustomerKey, CustomerWrite, Operation, OperationRef, Owned, Prior};
+
+/// A customer during a round.
+struct Working {
+    customer: Customer,
+    expected: i64,
+    changed: bool,
+}
+
+/// The decisions of a round so far.
+pub(super) struct Round<'a> {
+    caches: &'a Caches,
+    priors: HashMap<Uuid, Prior>,
+    customers: HashMap<CustomerKey, Working>,
+    pub(super) batch: Batch,
+    pub(super) made: HashMap<Uuid, Prior>,
+}
+
+impl<'a> Round<'a> {
+    pub(super) fn new(
+        caches: &'a Caches,
+        customers: impl IntoIterator<Item = (CustomerKey, Customer)>,
+        priors: HashMap<Uuid, Prior>,
+    ) -> Self {
+        let working = |(key, customer): (CustomerKey, Customer)| {
+            let expected = customer.position;
+            (key, Working { customer, expected, changed: false })
+        };
+        Self {
+            caches,
+            priors,
+            customers: customers.into_iter().map(working).collect(),
+            batch: Batch::default(),
+            made: HashMap::new(),
+        }
+    }
+
+    /// Whether this round changes the customer, so that its commit confirms what was believed of it.
+    pub(super) fn changes(&self, key: &CustomerKey) -> bool {
+        self.customers.get(key).is_some_and(|working| working.changed)
+    }
+
+    /// Decides one command.
+    pub(super) fn decide(&mut self, request: &Request) -> Result<Answer, Refusal> {
+        if let Some((operation, fingerprint)) = request.operation
+            && let Some(answer) = self.replay(operation, fingerprint)?
+        {
+            return Ok(answer);
+        }
+        match &request.command {
+            Command::Charge(charges) => self.decide_charges(request, charges, Command::Charge),
+            Command::Record(charges) => self.decide_charges(request, charges, Command::Record),
+            command => self.decide_new(request, command),
+        }
+    }
+
+    /// Ends the round: what it writes, each customer once.
+    pub(super) fn finish(&mut self, requests: &[&Request]) {
+        for request in requests {
+            let Some(working) = self.customers.get_mut(&request.key) else { continue };
+            if std::mem::take(&mut working.changed) {
+                self.batch.customers.push(CustomerWrite {
+                    key: request.key.clone(),
+                    expected: working.expected,
+                    customer: working.customer.clone(),
+                    at: request.now,
+                });
+            }
+        }
+    }
+
+    /// What an id made before: in this round, lately, or by what the store said.
+    fn prior(&self, id: Uuid) -> Option<Prior> {
+        let known = self.made.get(&id).or_else(|| self.priors.get(&id)).cloned();
+        known.or_else(|| self.caches.operation(id).map(|prior| (*prior).clone()))
+    }
+
+    fn replay(&self, id: Uuid, fingerprint: i64) -> Result<Option<Answer>, Refusal> {
+        match self.prior(id) {
+            None => Ok(None),
+            Some(Prior::Operation(operation)) if operation.fingerprint == fingerprint => {
+                let answer: Result<Answer, _> = serde_json::from_str(&operation.answer);
+                answer.map(|answer| Some(Answer { replayed: true, ..answer })).map_err(|_| Refusal::OperationKeyReused)
+            }
+            Some(_) => Err(Refusal::OperationKeyReused),
+        }
+    }
+
+    /// Charges are their own record: each one whose key was used before is given again, the others are decided.
+    fn decide_charges(
+        &mut self,
+        request: &Request,
+        charges: &[ChargeRequest],
+        command: fn(Vec<ChargeRequest>) -> Command,
+    ) -> Result<Answer, Refusal> {
+        let mut found: Vec<Option<Arc<Charge>>> = Vec::with_capacity(charges.len());
+        for charge in charges {
+            found.push(match charge.operation_key.as_ref().and_then(|_| self.prior(charge.id)) {
+                None => None,
+                Some(Prior::Charge(prior)) if prior.fingerprint == charge.fingerprint => Some(prior),
+                Some(_) => return Err(Refusal::OperationKeyReused),
+            });
+        }
+        let used = found.iter().flatten().count();
+        if used == 0 {
+            return self.decide_new(request, &request.command);
+        }
+        let as_of = found.iter().flatten().map(|charge| charge.position).max().unwrap_or_default();
+        let missing: Vec<_> =
+            charges.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(charge, _)| charge.clone()).collect();
+        if missing.is_empty() {
+            return Ok(Answer {
+                as_of,
+                charges: found.into_iter().flatten().collect(),
+                replayed: true,
+                ..Answer::default()
+            });
+        }
+        // All or none: a set of charges of which some were made under another set is another operation.
+        if matches!(request.command, Command::Charge(_)) {
+            return Err(Refusal::OperationKeyReused);
+        }
+        let answer = self.decide_new(request, &command(missing))?;
+        let mut new = answer.charges.iter();
+        let charges = found.into_iter().filter_map(|found| found.or_else(|| new.next().cloned())).collect();
+        Ok(Answer { charges, ..answer })
+    }
+
+    fn decide_new(&mut self, request: &Request, command: &Command) -> Result<Answer, Refusal> {
+        let creates = matches!(command, Command::Upsert(_));
+        let known = self.customers.get(&request.key).map(|working| &working.customer);
+        let new;
+        let customer = match known {
+            Some(customer) => customer,
+            None if creates => {
+                new = Customer::new(request.new_customer, request.key.shard_key);
+                &new
+            }
+            None => return Err(Refusal::UnknownCustomer),
+        };
+        let expected = customer.position;
+        let decision = decide(&request.catalog, customer, command, request.now)?;
+        let charges: Vec<Arc<Charge>> = decision.charges.iter().cloned().map(Arc::new).collect();
+        let answer = Answer::of(&decision, &charges);
+        self.keep(request, decision, charges, &answer, expected);
+        Ok(answer)
+    }
+
+    /// Adds a decision to the batch.
+    fn keep(
+        &mut self,
+        request: &Request,
+        decision: Decision,
+        charges: Vec<Arc<Charge>>,
+        answer: &Answer,
+        expected: i64,
+    ) {
+        let customer = decision.customer;
+        let (shard_key, customer_id, tenant) = (customer.shard_key, customer.id, request.key.tenant.clone());
+        let own = OwnedBy { shard_key, customer_id, tenant };
+        for charge in charges {
+            if charge.operation_key.is_some() {
+                self.made.insert(charge.id, Prior::Charge(charge.clone()));
+            }
+            self.batch.charges.push(own.a(charge));
+        }
+        let at = request.now;
+        self.batch.entries.extend(decision.entries.into_iter().map(|entry| (own.a(entry), at)));
+        self.batch.grants.extend(decision.grants.into_iter().map(|grant| own.a(grant)));
+        self.batch.ended_grants.extend(decision.ended_grants.into_iter().map(|ended| own.a(ended)));
+        self.batch.holds.extend(decision.holds.into_iter().map(|hold| own.a(hold)));
+        self.batch.profiles.extend(decision.profile.into_iter().map(|profile| own.a(profile)));
+        if let Some((id, fingerprint)) = request.operation
+            && let Ok(answer) = serde_json::to_string(answer)
+        {
+            let operation = Operation { id, fingerprint, answer };
+            self.made.insert(id, Prior::Operation(operation.clone()));
+            self.batch.operations.push((own.a(operation), at));
+        }
+        if decision.erase {
+            self.batch.erased.push(own.a(id::erased_customer_id(shard_key, customer_id)));
+        }
+        let working = Working { customer, expected, changed: true };
+        match self.customers.get_mut(&request.key) {
+            Some(known) => *known = Working { expected: known.expected, ..working },
+            None => {
+                self.customers.insert(request.key.clone(), working);
+            }
+        }
+    }
+}
+
+/// Whose rows are being made.
+struct OwnedBy {
+    shard_key: i32,
+    customer_id: Uuid,
+    tenant: Arc<str>,
+}
+
+impl OwnedBy {
+    fn a<T>(&self, value: T) -> Owned<T> {
+        Owned { shard_key: self.shard_key, customer_id: self.customer_id, tenant: self.tenant.clone(), value }
+    }
+}
+
+/// The ids to look up before a command is decided: those that its keys make.
+pub(super) fn operations(request: &Request) -> Vec<OperationRef> {
+    let shard_key = request.key.shard_key;
+    let charges = match &request.command {
+        Command::Charge(charges) | Command::Record(charges) => charges.as_slice(),
+        _ => &[],
+    };
+    let keyed = charges.iter().filter(|charge| charge.operation_key.is_some()).map(|charge| charge.id);
+    keyed.chain(request.operation.map(|(id, _)| id)).map(|id| (shard_key, id)).collect()
+}
