@@ -33,6 +33,18 @@ pub enum Source {
     Hold,
 }
 
+impl Source {
+    /// Its stored name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Charge => "charge",
+            Self::Event => "event",
+            Self::Hold => "hold",
+        }
+    }
+}
+
 /// A use to be charged.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ChargeRequest {
