@@ -44,9 +44,9 @@ pub(crate) fn shared() -> &'static Cluster {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
     SHARED.get_or_init(|| match std::env::var("FARTHING_TEST_POSTGRES") {
         Ok(url) => Cluster {
-            superuser: url.parse().expect(
-                "FARTHING_TEST_POSTGRES: set it to the URL of a PostgreSQL superuser, or unset it",
-            ),
+            superuser: url
+                .parse()
+                .expect("FARTHING_TEST_POSTGRES: set it to the URL of a PostgreSQL superuser, or unset it"),
             server: None,
         },
         Err(_) => Cluster::start_private(),
@@ -62,24 +62,15 @@ impl Cluster {
             .port(server.port)
             .username("postgres")
             .database("postgres");
-        Self {
-            superuser,
-            server: Some(server),
-        }
+        Self { superuser, server: Some(server) }
     }
 
     /// Makes an empty database with a name of its own and returns its URL, as a superuser.
     pub(crate) async fn create_database(&self) -> String {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "farthing_{}_{}_{:016x}",
-            std::process::id(),
-            COUNT.fetch_add(1, Ordering::Relaxed),
-            random()
-        );
-        let mut connection = PgConnection::connect_with(&self.superuser)
-            .await
-            .expect("the test cluster answers");
+        let name =
+            format!("farthing_{}_{}_{:016x}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed), random());
+        let mut connection = PgConnection::connect_with(&self.superuser).await.expect("the test cluster answers");
         sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}")))
             .execute(&mut connection)
             .await
@@ -117,28 +108,21 @@ struct Server {
 impl Server {
     fn create() -> Self {
         let binaries = find_binaries();
-        let directory = PathBuf::from(run(as_server_user("mktemp")
-            .args(["-d", "-t", "farthing-postgres-XXXXXX"]))
-            .expect("a directory for the cluster: set TMPDIR to one in which the user postgres may create files")
-            .trim_end());
+        let directory = PathBuf::from(
+            run(as_server_user("mktemp").args(["-d", "-t", "farthing-postgres-XXXXXX"]))
+                .expect("a directory for the cluster: set TMPDIR to one in which the user postgres may create files")
+                .trim_end(),
+        );
         let watcher = watch(&binaries, &directory);
-        let mut server = Self {
-            binaries,
-            directory,
-            port: 0,
-            watcher,
-        };
+        let mut server = Self { binaries, directory, port: 0, watcher };
         // Only the empty cluster is left unsynced; the server itself syncs as it does for users.
-        run(as_server_user(server.binaries.join("initdb"))
-            .arg("--pgdata")
-            .arg(server.data())
-            .args([
-                "--username=postgres",
-                "--auth=trust",
-                "--encoding=UTF8",
-                "--no-locale",
-                "--no-sync",
-            ]))
+        run(as_server_user(server.binaries.join("initdb")).arg("--pgdata").arg(server.data()).args([
+            "--username=postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--no-locale",
+            "--no-sync",
+        ]))
         .expect("initdb makes a cluster");
         let configuration = server.data().join("postgresql.conf");
         let defaults = fs::read_to_string(&configuration).expect("initdb wrote postgresql.conf");
@@ -208,21 +192,14 @@ fn watch(binaries: &Path, directory: &Path) -> Child {
 
 fn stop_command(binaries: &Path, directory: &Path) -> Command {
     let mut command = as_server_user(binaries.join("pg_ctl"));
-    command
-        .args(["stop", "--wait", "--silent", "--mode=immediate", "--pgdata"])
-        .arg(directory.join("data"));
+    command.args(["stop", "--wait", "--silent", "--mode=immediate", "--pgdata"]).arg(directory.join("data"));
     command
 }
 
 /// A command run as the user who owns the cluster: PostgreSQL refuses to run as root, so there it is `postgres`.
 fn as_server_user(program: impl AsRef<Path>) -> Command {
     static IS_ROOT: OnceLock<bool> = OnceLock::new();
-    let is_root = *IS_ROOT.get_or_init(|| {
-        run(Command::new("id").arg("-u"))
-            .expect("id runs")
-            .trim_end()
-            == "0"
-    });
+    let is_root = *IS_ROOT.get_or_init(|| run(Command::new("id").arg("-u")).expect("id runs").trim_end() == "0");
     let mut command = if is_root {
         let mut command = Command::new("runuser");
         command.args(["-u", "postgres", "--"]).arg(program.as_ref());
@@ -237,10 +214,7 @@ fn as_server_user(program: impl AsRef<Path>) -> Command {
 
 /// Runs a command to its end and returns what it printed; an error says which command failed and why.
 fn run(command: &mut Command) -> Result<String, String> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| format!("{command:?}: {error}"))?;
+    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{command:?}: {error}"))?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
@@ -252,14 +226,9 @@ fn run(command: &mut Command) -> Result<String, String> {
 /// The directory of the server's programs: where `pg_config` says, or the newest of those that Debian keeps beside each
 /// other (a lone libpq-dev has a `pg_config` and no server).
 fn find_binaries() -> PathBuf {
-    let configured = run(Command::new("pg_config").arg("--bindir"))
-        .ok()
-        .map(|path| PathBuf::from(path.trim_end()));
-    let packaged = fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|version| version.path().join("bin"));
+    let configured = run(Command::new("pg_config").arg("--bindir")).ok().map(|path| PathBuf::from(path.trim_end()));
+    let packaged =
+        fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|version| version.path().join("bin"));
     configured
         .into_iter()
         .chain(packaged)
@@ -279,9 +248,7 @@ fn find_binaries() -> PathBuf {
 fn major_version(binaries: &Path) -> Option<u32> {
     let version = run(Command::new(binaries.join("initdb")).arg("--version")).ok()?;
     let number = version.split_whitespace().nth(2)?;
-    let digits = number
-        .split(|character: char| !character.is_ascii_digit())
-        .next()?;
+    let digits = number.split(|character: char| !character.is_ascii_digit()).next()?;
     digits.parse().ok()
 }
 
@@ -298,17 +265,12 @@ fn random() -> u64 {
 }
 
 async fn connect(url: &str) -> PgConnection {
-    PgConnection::connect(url)
-        .await
-        .expect("the database answers")
+    PgConnection::connect(url).await.expect("the database answers")
 }
 
 #[tokio::test]
 async fn each_database_is_empty_and_its_own() {
-    let (first, second) = (
-        shared().create_database().await,
-        shared().create_database().await,
-    );
+    let (first, second) = (shared().create_database().await, shared().create_database().await);
     assert_ne!(first, second);
     for url in [first, second] {
         let mut connection = connect(&url).await;
@@ -324,11 +286,8 @@ async fn settings_of_durability_are_those_of_users() {
     let cluster = Cluster::start_private();
     let mut connection = connect(&cluster.create_database().await).await;
     for setting in ["fsync", "synchronous_commit", "full_page_writes"] {
-        let value: String = sqlx::query_scalar("SELECT current_setting($1)")
-            .bind(setting)
-            .fetch_one(&mut connection)
-            .await
-            .unwrap();
+        let value: String =
+            sqlx::query_scalar("SELECT current_setting($1)").bind(setting).fetch_one(&mut connection).await.unwrap();
         assert_eq!(value, "on", "{setting}");
     }
 }
@@ -344,19 +303,11 @@ async fn a_private_cluster_keeps_what_was_committed_before_a_crash() {
         .unwrap();
 
     cluster.stop_immediate();
-    assert!(
-        sqlx::query("SELECT 1")
-            .execute(&mut connection)
-            .await
-            .is_err()
-    );
+    assert!(sqlx::query("SELECT 1").execute(&mut connection).await.is_err());
     assert!(PgConnection::connect(&url).await.is_err());
 
     cluster.start();
-    let micros: i64 = sqlx::query_scalar("SELECT micros FROM paid")
-        .fetch_one(&mut connect(&url).await)
-        .await
-        .unwrap();
+    let micros: i64 = sqlx::query_scalar("SELECT micros FROM paid").fetch_one(&mut connect(&url).await).await.unwrap();
     assert_eq!(micros, 5_000_000);
 }
 
