@@ -20,7 +20,7 @@ const OPERATIONS: usize = 16_384;
 #[derive(Debug)]
 pub(super) struct Caches {
     customers: Cache<CustomerKey, Arc<Customer>>,
-    operations: Cache<Uuid, Arc<Prior>>,
+    operations: Cache<Uuid, (Uuid, Prior)>,
 }
 
 impl Default for Caches {
@@ -47,11 +47,13 @@ impl Caches {
         self.customers.remove(key);
     }
 
-    pub(super) fn operation(&self, id: Uuid) -> Option<Arc<Prior>> {
-        self.operations.get(&id)
+    /// What an operation of this customer made. The id alone does not name the customer: after an erasure another one has
+    /// its address, and with it the ids that its keys make.
+    pub(super) fn operation(&self, id: Uuid, customer: Uuid) -> Option<Prior> {
+        self.operations.get(&id).filter(|(of, _)| *of == customer).map(|(_, prior)| prior)
     }
 
-    pub(super) fn remember_operation(&self, id: Uuid, prior: Arc<Prior>) {
-        self.operations.insert(id, prior);
+    pub(super) fn remember_operation(&self, id: Uuid, customer: Uuid, prior: Prior) {
+        self.operations.insert(id, (customer, prior));
     }
 }

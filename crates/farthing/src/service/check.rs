@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::cache::Caches;
 use super::{ServiceError, store_error};
-use crate::store::{CustomerKey, Loaded, Store, StoreError};
+use crate::store::{CustomerKey, Known, Loaded, Store, StoreError};
 
 /// How many checks one read answers at the most.
 const MOST: usize = 512;
@@ -27,23 +27,33 @@ pub(super) struct CheckJob {
 pub(super) async fn run(store: Arc<dyn Store>, caches: Arc<Caches>, mut queue: mpsc::Receiver<CheckJob>) {
     let mut jobs = Vec::with_capacity(MOST);
     while queue.recv_many(&mut jobs, MOST).await > 0 {
-        match load(&*store, &caches, &jobs).await {
-            Ok(customers) => {
-                for job in jobs.drain(..) {
-                    let answer = match customers.get(&job.key) {
-                        Some(customer) => engine::check(&job.catalog, customer, &job.request, job.now),
-                        None => Err(Refusal::UnknownCustomer),
-                    };
-                    let _ = job.reply.send(answer.map_err(ServiceError::from));
+        let mut waiting = vec![std::mem::take(&mut jobs)];
+        while let Some(mut jobs) = waiting.pop() {
+            match load(&*store, &caches, &jobs).await {
+                Ok(customers) => answer(jobs, &customers),
+                // One check that the database will not take must not take the others with it.
+                Err(error) if jobs.len() > 1 && error.is_rejection() => {
+                    let rest = jobs.split_off(jobs.len() / 2);
+                    waiting.extend([rest, jobs]);
                 }
-            }
-            Err(error) => {
-                store_error(&error);
-                for job in jobs.drain(..) {
-                    let _ = job.reply.send(Err(ServiceError::Unavailable));
+                Err(error) => {
+                    store_error(&error);
+                    for job in jobs {
+                        let _ = job.reply.send(Err(ServiceError::Unavailable));
+                    }
                 }
             }
         }
+    }
+}
+
+fn answer(jobs: Vec<CheckJob>, customers: &HashMap<CustomerKey, Arc<Customer>>) {
+    for job in jobs {
+        let answer = match customers.get(&job.key) {
+            Some(customer) => engine::check(&job.catalog, customer, &job.request, job.now),
+            None => Err(Refusal::UnknownCustomer),
+        };
+        let _ = job.reply.send(answer.map_err(ServiceError::from));
     }
 }
 
@@ -65,9 +75,9 @@ pub(super) async fn current(
     caches: &Caches,
     known: Vec<(CustomerKey, Option<Arc<Customer>>)>,
 ) -> Result<HashMap<CustomerKey, Arc<Customer>>, StoreError> {
-    let keys: Vec<(CustomerKey, i64)> = known
+    let keys: Vec<(CustomerKey, Option<Known>)> = known
         .iter()
-        .map(|(key, known)| (key.clone(), known.as_ref().map_or(0, |customer| customer.position)))
+        .map(|(key, known)| (key.clone(), known.as_ref().map(|customer| (customer.id, customer.position))))
         .collect();
     let loaded = store.load_customers(&keys).await?;
     let mut customers = HashMap::with_capacity(loaded.len());

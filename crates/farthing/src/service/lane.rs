@@ -2,20 +2,19 @@
 //!
 //! It takes whatever commands wait, without waiting for more, decides them in arrival order and commits them together.
 //! First on customers as they are remembered, in one statement that fails as a whole where one has moved on or a key was
-//! used before; then, and always where so set, under lock.
+//! used before; then, and always where so set, under lock. What is refused on a mere memory is decided again under lock.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use engine::{Customer, Refusal};
+use engine::{Command, Customer, Refusal};
 use tokio::sync::{mpsc, oneshot};
-use uuid::Uuid;
 
 use super::answer::Answer;
 use super::cache::Caches;
-use super::round::{Round, operations};
+use super::round::{Made, Round, operations};
 use super::{Commit, Request, ServiceError, check, store_error};
-use crate::store::{Batch, CustomerKey, Locked, Outcome, Prior, Store};
+use crate::store::{Batch, CustomerKey, Locked, Outcome, Store, StoreError};
 
 /// How many commands one transaction takes at the most.
 const MOST: usize = 512;
@@ -51,10 +50,13 @@ impl Lane {
         let mut jobs = Vec::with_capacity(MOST);
         while queue.recv_many(&mut jobs, MOST).await > 0 {
             metrics::histogram!("farthing_batch_commands").record(u32::try_from(jobs.len()).unwrap_or(u32::MAX));
-            let batch = std::mem::take(&mut jobs);
-            match self.commit {
-                Commit::Optimistic => self.optimistic(batch).await,
-                Commit::Locked => self.locked(batch).await,
+            while !jobs.is_empty() {
+                let later = after_erasures(&mut jobs);
+                let batch = std::mem::replace(&mut jobs, later);
+                match self.commit {
+                    Commit::Optimistic => self.optimistic(batch).await,
+                    Commit::Locked => self.locked(batch).await,
+                }
             }
         }
     }
@@ -62,97 +64,74 @@ impl Lane {
     async fn optimistic(&self, jobs: Vec<Job>) {
         let (customers, guessed) = match self.believed(&jobs).await {
             Ok(believed) => believed,
-            Err(error) => return fail(jobs, &error),
+            Err(error) => return self.failed(jobs, &error).await,
         };
         let mut round = Round::new(&self.caches, customers, HashMap::new());
         let answers: Answers = jobs.iter().map(|job| round.decide(&job.request)).collect();
-        // A refusal is true only if what it was decided on is; a commit that changes the customer confirms that, a mere
-        // guess has to be looked at again.
         let certain: Vec<bool> = jobs
             .iter()
             .zip(&answers)
             .map(|(job, answer)| {
-                answer.is_ok() || round.changes(&job.request.key) || !guessed.contains_key(&job.request.key)
+                answer.is_ok() || (operations(&job.request).is_empty() && !guessed.contains(&job.request.key))
             })
             .collect();
         round.finish(&jobs.iter().map(|job| &job.request).collect::<Vec<_>>());
         if !round.batch.is_empty() {
             match self.store.commit(&round.batch).await {
-                Ok(Outcome::Done) => self.remember(&round.batch, &mut round.made),
+                Ok(Outcome::Done) => self.remember(&round.batch, round.made),
                 Ok(Outcome::Conflict) => {
                     metrics::counter!("farthing_commit_conflicts_total").increment(1);
                     self.forget(&jobs);
                     return self.locked(jobs).await;
                 }
-                Err(error) => {
-                    self.forget(&jobs);
-                    return fail(jobs, &error);
-                }
+                Err(error) => return self.failed(jobs, &error).await,
             }
         }
+        // A refusal is not committed, so nothing has confirmed what it was decided on: the customer may have moved on,
+        // and the key may have been used before, with an answer that has to be given again.
         let mut doubtful = Vec::new();
         for ((job, answer), certain) in jobs.into_iter().zip(answers).zip(certain) {
             if certain {
                 job.answer(answer.map_err(ServiceError::from));
             } else {
-                doubtful.push((job, answer));
+                doubtful.push(job);
             }
         }
         if !doubtful.is_empty() {
-            self.look_again(doubtful, guessed).await;
+            self.locked(doubtful).await;
         }
     }
 
-    /// Refusals on remembered customers: true where the customer still stands there, decided again where not.
-    async fn look_again(
-        &self,
-        doubtful: Vec<(Job, Result<Answer, Refusal>)>,
-        guessed: HashMap<CustomerKey, Arc<Customer>>,
-    ) {
-        let known: Vec<_> = guessed.iter().map(|(key, customer)| (key.clone(), Some(customer.clone()))).collect();
-        let current = match check::current(&*self.store, &self.caches, known).await {
-            Ok(current) => current,
-            Err(error) => return fail(doubtful.into_iter().map(|(job, _)| job).collect(), &error),
-        };
-        let mut again = Vec::new();
-        for (job, answer) in doubtful {
-            let position = |customers: &HashMap<CustomerKey, Arc<Customer>>| {
-                customers.get(&job.request.key).map(|customer| (customer.id, customer.position))
-            };
-            if position(&current) == position(&guessed) {
-                job.answer(answer.map_err(ServiceError::from));
-            } else {
-                again.push(job);
-            }
-        }
-        if !again.is_empty() {
-            self.locked(again).await;
-        }
+    /// After a failure of the store: what it would not take is tried in parts, anything else fails as a whole.
+    async fn failed(&self, jobs: Vec<Job>, error: &StoreError) {
+        self.forget(&jobs);
+        if error.is_rejection() { self.locked(jobs).await } else { fail(jobs, error) }
     }
 
     /// The customers of these jobs as they are remembered, or else as they are; and which of them are only remembered.
     async fn believed(
         &self,
         jobs: &[Job],
-    ) -> Result<(Vec<(CustomerKey, Customer)>, HashMap<CustomerKey, Arc<Customer>>), crate::store::StoreError> {
-        let mut guessed: HashMap<CustomerKey, Arc<Customer>> = HashMap::new();
-        let mut missing: HashMap<&CustomerKey, ()> = HashMap::new();
+    ) -> Result<(HashMap<CustomerKey, Customer>, HashSet<CustomerKey>), StoreError> {
+        let mut customers = HashMap::new();
+        let mut guessed = HashSet::new();
+        let mut missing = HashSet::new();
         for key in jobs.iter().map(|job| &job.request.key) {
-            if guessed.contains_key(key) || missing.contains_key(key) {
+            if guessed.contains(key) || missing.contains(key) {
                 continue;
             }
             match self.caches.customer(key) {
                 Some(customer) => {
-                    guessed.insert(key.clone(), customer);
+                    customers.insert(key.clone(), (*customer).clone());
+                    guessed.insert(key.clone());
                 }
                 None => {
-                    missing.insert(key, ());
+                    missing.insert(key);
                 }
             }
         }
-        let mut customers: Vec<_> = guessed.iter().map(|(key, customer)| (key.clone(), (**customer).clone())).collect();
         if !missing.is_empty() {
-            let unknown = missing.into_keys().map(|key| (key.clone(), None)).collect();
+            let unknown = missing.into_iter().map(|key| (key.clone(), None)).collect();
             let loaded = check::current(&*self.store, &self.caches, unknown).await?;
             customers.extend(loaded.into_iter().map(|(key, customer)| (key, (*customer).clone())));
         }
@@ -160,12 +139,29 @@ impl Lane {
     }
 
     async fn locked(&self, jobs: Vec<Job>) {
+        let mut waiting = vec![jobs];
+        while let Some(jobs) = waiting.pop() {
+            let Err((mut jobs, error)) = self.try_locked(jobs).await else { continue };
+            self.forget(&jobs);
+            // One command that the database will not take must not take the others with it.
+            if jobs.len() > 1 && error.is_rejection() {
+                let rest = jobs.split_off(jobs.len() / 2);
+                waiting.extend([rest, jobs]);
+            } else {
+                fail(jobs, &error);
+            }
+        }
+    }
+
+    async fn try_locked(&self, jobs: Vec<Job>) -> Result<(), (Vec<Job>, StoreError)> {
         let requests: Vec<&Request> = jobs.iter().map(|job| &job.request).collect();
         let mut keys: Vec<CustomerKey> = requests.iter().map(|request| request.key.clone()).collect();
         keys.sort_unstable();
         keys.dedup();
-        let ids: Vec<_> = requests.iter().flat_map(|request| operations(request)).collect();
-        let mut decided: Option<(Answers, Batch, HashMap<Uuid, Prior>)> = None;
+        let mut ids: Vec<_> = requests.iter().flat_map(|request| operations(request)).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let mut decided: Option<(Answers, Batch, Made)> = None;
         let committed = self
             .store
             .commit_locked(&keys, &ids, &mut |locked: Locked| {
@@ -179,22 +175,19 @@ impl Lane {
                 batch
             })
             .await;
-        match (committed, decided) {
-            (Ok(()), Some((answers, batch, mut made))) => {
-                self.remember(&batch, &mut made);
-                for (job, answer) in jobs.into_iter().zip(answers) {
-                    job.answer(answer.map_err(ServiceError::from));
-                }
-            }
-            (Err(error), _) => {
-                self.forget(&jobs);
-                fail(jobs, &error);
-            }
-            (Ok(()), None) => jobs.into_iter().for_each(|job| job.answer(Err(ServiceError::Unavailable))),
+        if let Err(error) = committed {
+            return Err((jobs, error));
         }
+        if let Some((answers, batch, made)) = decided {
+            self.remember(&batch, made);
+            for (job, answer) in jobs.into_iter().zip(answers) {
+                job.answer(answer.map_err(ServiceError::from));
+            }
+        }
+        Ok(())
     }
 
-    fn remember(&self, batch: &Batch, made: &mut HashMap<Uuid, Prior>) {
+    fn remember(&self, batch: &Batch, made: Made) {
         for write in &batch.customers {
             self.caches.remember(&write.key, Arc::new(write.customer.clone()));
         }
@@ -203,8 +196,8 @@ impl Lane {
                 self.caches.forget(&write.key);
             }
         }
-        for (id, prior) in made.drain() {
-            self.caches.remember_operation(id, Arc::new(prior));
+        for (id, (customer, prior)) in made {
+            self.caches.remember_operation(id, customer, prior);
         }
     }
 
@@ -215,7 +208,21 @@ impl Lane {
     }
 }
 
-fn fail(jobs: Vec<Job>, error: &crate::store::StoreError) {
+/// Takes out what was asked of a customer after its erasure: it is about another customer, which only the next batch can
+/// find, or create.
+fn after_erasures(jobs: &mut Vec<Job>) -> Vec<Job> {
+    let mut erased = HashSet::new();
+    jobs.extract_if(.., |job| {
+        let later = erased.contains(&job.request.key);
+        if job.request.command == Command::Erase {
+            erased.insert(job.request.key.clone());
+        }
+        later
+    })
+    .collect()
+}
+
+fn fail(jobs: Vec<Job>, error: &StoreError) {
     store_error(error);
     for job in jobs {
         job.answer(Err(ServiceError::Unavailable));

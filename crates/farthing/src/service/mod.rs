@@ -88,10 +88,17 @@ pub enum ServiceError {
 }
 
 /// The way to change customers and to check them.
-#[derive(Debug)]
 pub struct Service {
+    store: Arc<dyn Store>,
+    caches: Arc<Caches>,
     lanes: Mutex<Vec<JoinHandle<()>>>,
     senders: std::sync::RwLock<Option<Senders>>,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -114,8 +121,9 @@ impl Service {
             lanes.push(sender);
         }
         let (checks, receiver) = mpsc::channel(settings.queue);
-        tasks.push(tokio::spawn(check::run(store.clone(), caches, receiver)));
-        Self { lanes: Mutex::new(tasks), senders: std::sync::RwLock::new(Some(Senders { lanes, checks })) }
+        tasks.push(tokio::spawn(check::run(store.clone(), caches.clone(), receiver)));
+        let senders = std::sync::RwLock::new(Some(Senders { lanes, checks }));
+        Self { store: store.clone(), caches, lanes: Mutex::new(tasks), senders }
     }
 
     /// Does a command, durably, or not at all.
@@ -153,6 +161,18 @@ impl Service {
         let (reply, answer) = oneshot::channel();
         sender.try_send(CheckJob { catalog, key, request, now, reply }).map_err(queue_error)?;
         answer.await.map_err(|_| ServiceError::Unavailable)?
+    }
+
+    /// The first of these customers that does not exist, so that a request over many can be refused before any of it is
+    /// done.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn first_unknown(&self, keys: &[CustomerKey]) -> Result<Option<usize>, ServiceError> {
+        let distinct: std::collections::BTreeSet<&CustomerKey> = keys.iter().collect();
+        let known = distinct.into_iter().map(|key| (key.clone(), self.caches.customer(key))).collect();
+        let current = check::current(&*self.store, &self.caches, known).await.map_err(|error| store_error(&error))?;
+        Ok(keys.iter().position(|key| !current.contains_key(key)))
     }
 
     /// Takes no more commands, answers those that wait, and ends.

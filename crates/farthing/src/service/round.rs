@@ -11,6 +11,9 @@ use super::answer::Answer;
 use super::{Request, cache::Caches};
 use crate::store::{Batch, CustomerKey, CustomerWrite, Operation, OperationRef, Owned, Prior};
 
+/// What operation keys made in a round, by the id that the key makes, each with the customer.
+pub(super) type Made = HashMap<Uuid, (Uuid, Prior)>;
+
 /// A customer during a round.
 struct Working {
     customer: Customer,
@@ -24,7 +27,7 @@ pub(super) struct Round<'a> {
     priors: HashMap<Uuid, Prior>,
     customers: HashMap<CustomerKey, Working>,
     pub(super) batch: Batch,
-    pub(super) made: HashMap<Uuid, Prior>,
+    pub(super) made: Made,
 }
 
 impl<'a> Round<'a> {
@@ -46,21 +49,22 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Whether this round changes the customer, so that its commit confirms what was believed of it.
-    pub(super) fn changes(&self, key: &CustomerKey) -> bool {
-        self.customers.get(key).is_some_and(|working| working.changed)
-    }
-
     /// Decides one command.
     pub(super) fn decide(&mut self, request: &Request) -> Result<Answer, Refusal> {
         if let Some((operation, fingerprint)) = request.operation
-            && let Some(answer) = self.replay(operation, fingerprint)?
+            && let Some(answer) = self.replay(&request.key, operation, fingerprint)?
         {
             return Ok(answer);
         }
         match &request.command {
             Command::Charge(charges) => self.decide_charges(request, charges, Command::Charge),
             Command::Record(charges) => self.decide_charges(request, charges, Command::Record),
+            Command::CaptureHold { charge, .. } | Command::SettleHold { charge, .. } => {
+                match self.prior_charge(&request.key, charge)? {
+                    None => self.decide_new(request, &request.command),
+                    Some(_) => Err(Refusal::OperationKeyReused),
+                }
+            }
             command => self.decide_new(request, command),
         }
     }
@@ -80,19 +84,28 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// What an id made before: in this round, lately, or by what the store said.
-    fn prior(&self, id: Uuid) -> Option<Prior> {
-        let known = self.made.get(&id).or_else(|| self.priors.get(&id)).cloned();
-        known.or_else(|| self.caches.operation(id).map(|prior| (*prior).clone()))
+    /// What an id made before: in this round, by what the store said, or lately.
+    fn prior(&self, key: &CustomerKey, id: Uuid) -> Option<Prior> {
+        let found = self.made.get(&id).map(|(_, prior)| prior).or_else(|| self.priors.get(&id));
+        found.cloned().or_else(|| self.caches.operation(id, self.customers.get(key)?.customer.id))
     }
 
-    fn replay(&self, id: Uuid, fingerprint: i64) -> Result<Option<Answer>, Refusal> {
-        match self.prior(id) {
+    fn replay(&self, key: &CustomerKey, id: Uuid, fingerprint: i64) -> Result<Option<Answer>, Refusal> {
+        match self.prior(key, id) {
             None => Ok(None),
             Some(Prior::Operation(operation)) if operation.fingerprint == fingerprint => {
                 let answer: Result<Answer, _> = serde_json::from_str(&operation.answer);
                 answer.map(|answer| Some(Answer { replayed: true, ..answer })).map_err(|_| Refusal::OperationKeyReused)
             }
+            Some(_) => Err(Refusal::OperationKeyReused),
+        }
+    }
+
+    /// The charge that this one's key made before.
+    fn prior_charge(&self, key: &CustomerKey, charge: &ChargeRequest) -> Result<Option<Arc<Charge>>, Refusal> {
+        match charge.operation_key.as_ref().and_then(|_| self.prior(key, charge.id)) {
+            None => Ok(None),
+            Some(Prior::Charge(prior)) if prior.fingerprint == charge.fingerprint => Ok(Some(prior)),
             Some(_) => Err(Refusal::OperationKeyReused),
         }
     }
@@ -104,37 +117,35 @@ impl<'a> Round<'a> {
         charges: &[ChargeRequest],
         command: fn(Vec<ChargeRequest>) -> Command,
     ) -> Result<Answer, Refusal> {
-        let mut found: Vec<Option<Arc<Charge>>> = Vec::with_capacity(charges.len());
+        let mut found: HashMap<Uuid, Arc<Charge>> = HashMap::new();
+        let mut named: HashMap<Uuid, i64> = HashMap::new();
+        let mut missing: Vec<&ChargeRequest> = Vec::with_capacity(charges.len());
         for charge in charges {
-            found.push(match charge.operation_key.as_ref().and_then(|_| self.prior(charge.id)) {
-                None => None,
-                Some(Prior::Charge(prior)) if prior.fingerprint == charge.fingerprint => Some(prior),
+            if let Some(prior) = self.prior_charge(&request.key, charge)? {
+                found.insert(charge.id, prior);
+                continue;
+            }
+            match named.insert(charge.id, charge.fingerprint) {
+                None => missing.push(charge),
+                Some(same) if same == charge.fingerprint => {}
                 Some(_) => return Err(Refusal::OperationKeyReused),
-            });
+            }
         }
-        let used = found.iter().flatten().count();
-        if used == 0 {
+        if missing.len() == charges.len() {
             return self.decide_new(request, &request.command);
         }
-        let as_of = found.iter().flatten().map(|charge| charge.position).max().unwrap_or_default();
-        let missing: Vec<_> =
-            charges.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(charge, _)| charge.clone()).collect();
-        if missing.is_empty() {
-            return Ok(Answer {
-                as_of,
-                charges: found.into_iter().flatten().collect(),
-                replayed: true,
-                ..Answer::default()
-            });
-        }
-        // All or none: a set of charges of which some were made under another set is another operation.
-        if matches!(request.command, Command::Charge(_)) {
+        let mut answer = if missing.is_empty() {
+            let as_of = found.values().map(|charge| charge.position).max().unwrap_or_default();
+            Answer { as_of, replayed: true, ..Answer::default() }
+        } else if found.is_empty() || matches!(request.command, Command::Record(_)) {
+            self.decide_new(request, &command(missing.into_iter().cloned().collect()))?
+        } else {
+            // All or none: a set of charges of which some were made under another set is another operation.
             return Err(Refusal::OperationKeyReused);
-        }
-        let answer = self.decide_new(request, &command(missing))?;
-        let mut new = answer.charges.iter();
-        let charges = found.into_iter().filter_map(|found| found.or_else(|| new.next().cloned())).collect();
-        Ok(Answer { charges, ..answer })
+        };
+        found.extend(answer.charges.drain(..).map(|charge| (charge.id, charge)));
+        answer.charges = charges.iter().filter_map(|charge| found.get(&charge.id).cloned()).collect();
+        Ok(answer)
     }
 
     fn decide_new(&mut self, request: &Request, command: &Command) -> Result<Answer, Refusal> {
@@ -171,7 +182,7 @@ impl<'a> Round<'a> {
         let own = OwnedBy { shard_key, customer_id, tenant };
         for charge in charges {
             if charge.operation_key.is_some() {
-                self.made.insert(charge.id, Prior::Charge(charge.clone()));
+                self.made.insert(charge.id, (customer_id, Prior::Charge(charge.clone())));
             }
             self.batch.charges.push(own.a(charge));
         }
@@ -185,7 +196,7 @@ impl<'a> Round<'a> {
             && let Ok(answer) = serde_json::to_string(answer)
         {
             let operation = Operation { id, fingerprint, answer };
-            self.made.insert(id, Prior::Operation(operation.clone()));
+            self.made.insert(id, (customer_id, Prior::Operation(operation.clone())));
             self.batch.operations.push((own.a(operation), at));
         }
         if decision.erase {
@@ -219,6 +230,7 @@ pub(super) fn operations(request: &Request) -> Vec<OperationRef> {
     let shard_key = request.key.shard_key;
     let charges = match &request.command {
         Command::Charge(charges) | Command::Record(charges) => charges.as_slice(),
+        Command::CaptureHold { charge, .. } | Command::SettleHold { charge, .. } => std::slice::from_ref(charge),
         _ => &[],
     };
     let keyed = charges.iter().filter(|charge| charge.operation_key.is_some()).map(|charge| charge.id);

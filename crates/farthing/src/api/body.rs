@@ -1,0 +1,206 @@
+//! Bodies: JSON read strictly, within limits, with a pointer to what is wrong; and the small types they are made of.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, Request};
+use axum::http::{StatusCode, header};
+use engine::Micros;
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
+use super::problem::Problem;
+
+/// The largest body of a request, in bytes.
+pub(super) const LARGEST: usize = 1 << 20;
+
+/// A JSON body.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        require_json(&request, |media| media == "application/json" || media.ends_with("+json"))?;
+        let bytes = read(request, state).await?;
+        Ok(Self(parse(&bytes)?))
+    }
+}
+
+/// The media type of a request, without parameters, in lower case.
+pub(super) fn media_type(request: &Request) -> Option<String> {
+    let value = request.headers().get(header::CONTENT_TYPE)?.to_str().ok()?;
+    Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+}
+
+/// Refuses what is not JSON by its own account.
+pub(super) fn require_json(request: &Request, accepts: fn(&str) -> bool) -> Result<(), Problem> {
+    if media_type(request).is_some_and(|media| accepts(&media)) {
+        return Ok(());
+    }
+    let detail = "the body has to be JSON; send it with `Content-Type: application/json`";
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail).at("Content-Type"))
+}
+
+/// Reads a body within the limit.
+pub(super) async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
+        BytesRejection::FailedToBufferBody(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            let detail = format!("the body is larger than {LARGEST} bytes; send it in several requests");
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+        }
+        _ => Problem::invalid("body_unreadable", "the body could not be read to its end"),
+    })
+}
+
+/// Parses JSON. The path to what is wrong is looked for only when something is.
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).or_else(|_| {
+        let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+        let parsed: Result<T, _> = serde_path_to_error::deserialize(&mut deserializer);
+        match parsed {
+            Err(error) if error.inner().is_data() => {
+                Err(Problem::invalid("invalid_value", words(error.inner())).at(pointer(error.path())))
+            }
+            Err(error) => Err(Problem::invalid("invalid_json", words(error.inner()))),
+            Ok(_) => Err(Problem::invalid("invalid_json", "there is something behind the JSON value")),
+        }
+    })
+}
+
+/// The elements of a JSON array, each to be parsed on its own.
+pub(super) fn elements(bytes: &[u8]) -> Result<Vec<&RawValue>, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| Problem::invalid("invalid_json", words(&error)))
+}
+
+fn words(error: &serde_json::Error) -> String {
+    error.to_string()
+}
+
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut pointer = String::new();
+    for segment in path {
+        pointer.push('/');
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&index.to_string()),
+            Segment::Map { key } => pointer.push_str(&key.replace('~', "~0").replace('/', "~1")),
+            Segment::Enum { variant } => pointer.push_str(variant),
+            Segment::Unknown => pointer.push('?'),
+        }
+    }
+    pointer
+}
+
+/// An exact decimal number, sent as a JSON number or as text: an amount, or a quantity.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Number(pub(super) Micros);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // The number's own text, so that no float ever stands between.
+        let raw = <&RawValue>::deserialize(deserializer)?.get();
+        let text = raw.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(raw);
+        if !text.starts_with(|c: char| c.is_ascii_digit() || c == '-') {
+            return Err(D::Error::custom("expected a decimal number, such as 12.5 or \"12.5\""));
+        }
+        let micros: Micros = text.parse().map_err(|error| D::Error::custom(format!("`{text}` {error}")))?;
+        if micros.is_negative() {
+            return Err(D::Error::custom("expected a number of at least zero"));
+        }
+        Ok(Self(micros))
+    }
+}
+
+impl Serialize for Number {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// A text of 1 to `MOST` characters without control characters (PostgreSQL cannot hold a NUL, and no name needs one).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(transparent)]
+pub(super) struct Text<const MOST: usize>(String);
+
+impl<const MOST: usize> Text<MOST> {
+    pub(super) fn new(text: String) -> Result<Self, String> {
+        let length = text.chars().count();
+        if length == 0 || length > MOST {
+            return Err(format!("expected a text of 1 to {MOST} characters"));
+        }
+        if text.chars().any(char::is_control) {
+            return Err("expected a text without control characters".to_owned());
+        }
+        Ok(Self(text))
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(super) fn into_string(self) -> String {
+        self.0
+    }
+}
+
+impl<const MOST: usize> fmt::Display for Text<MOST> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de, const MOST: usize> Deserialize<'de> for Text<MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+/// An id, a name, a subject: up to 255 characters.
+pub(super) type Name = Text<255>;
+
+/// Words about something: up to 1,000 characters.
+pub(super) type Words = Text<1000>;
+
+/// Up to sixteen names, each with a text of up to 255 characters: dimensions and metadata.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(transparent)]
+pub(super) struct Labels(pub(super) BTreeMap<String, String>);
+
+/// How many labels there may be.
+const MOST_LABELS: usize = 16;
+
+impl<'de> Deserialize<'de> for Labels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let labels: BTreeMap<Name, Name> = BTreeMap::deserialize(deserializer)?;
+        if labels.len() > MOST_LABELS {
+            return Err(D::Error::custom(format!("expected at most {MOST_LABELS} members")));
+        }
+        Ok(Self(labels.into_iter().map(|(name, text)| (name.into_string(), text.into_string())).collect()))
+    }
+}
+
+/// Up to `MOST` elements, at least one.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub(super) struct List<T, const MOST: usize>(pub(super) Vec<T>);
+
+impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for List<T, MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let list = Vec::deserialize(deserializer)?;
+        if list.is_empty() || list.len() > MOST {
+            return Err(D::Error::custom(format!("expected 1 to {MOST} elements")));
+        }
+        Ok(Self(list))
+    }
+}
+
+/// A member that may be absent, `null`, or there.
+pub(super) fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}

@@ -1,0 +1,124 @@
+//! Who calls: a product's server with an API key, or a customer's own session with a token. Everything a caller may
+//! touch is one tenant's, and for a token one customer's.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use engine::Catalog;
+
+use super::problem::Problem;
+use crate::app::{App, TenantRuntime};
+use crate::auth::{self, Credentials, KeyRecord, Scope};
+use crate::store::{self, CustomerKey, CustomerRow, KeyRow, StoreError};
+
+/// Who calls.
+pub(super) struct Caller {
+    tenant: Arc<TenantRuntime>,
+    scope: Scope,
+    /// The only customer that may be touched, by the caller's own id.
+    customer: Option<String>,
+}
+
+impl FromRequestParts<Arc<App>> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        match auth::credentials(&parts.headers)? {
+            None => Err(Problem::unauthorized(
+                "credentials_missing",
+                "send an API key as `Authorization: Bearer` or `X-API-Key`",
+            )),
+            Some(Credentials::Key(key)) => by_key(app, key).await,
+            Some(Credentials::Token(token)) => by_token(app, token).await,
+        }
+    }
+}
+
+async fn by_key(app: &App, key: &str) -> Result<Caller, Problem> {
+    let unknown = || Problem::unauthorized("key_unknown", "this API key is not known, or has been revoked");
+    let digest = auth::key::digest(key).ok_or_else(unknown)?;
+    let load = async { app.store.find_key(&digest).await?.map(record).transpose() };
+    let record = app.keys.get_or_load(digest, Instant::now(), load).await?.ok_or_else(unknown)?;
+    let tenant = app.tenants.get(record.tenant.as_str()).cloned().ok_or_else(unknown)?;
+    Ok(Caller { tenant, scope: record.scope, customer: None })
+}
+
+fn record(row: KeyRow) -> Result<KeyRecord, StoreError> {
+    let scope = row.scope.parse().map_err(|_| StoreError::Corrupt("scope of an API key".to_owned()))?;
+    Ok(KeyRecord { id: row.id, tenant: row.tenant, scope, name: row.name })
+}
+
+/// A token belongs to the one tenant whose settings verify it.
+async fn by_token(app: &App, token: &str) -> Result<Caller, Problem> {
+    let mut refused = None;
+    for tenant in app.tenants.values() {
+        let Some(verifier) = &tenant.jwt else { continue };
+        match verifier.verify(token, app.clock.now()).await {
+            Ok(claims) => {
+                return Ok(Caller { tenant: tenant.clone(), scope: Scope::Read, customer: Some(claims.customer) });
+            }
+            Err(error) => refused = Some(error),
+        }
+    }
+    Err(refused.map_or_else(
+        || Problem::unauthorized("token_not_accepted", "no tenant of this server accepts tokens; send an API key"),
+        Problem::from,
+    ))
+}
+
+impl Caller {
+    /// Refuses a caller that may not do as much.
+    pub(super) fn require(&self, needed: Scope) -> Result<&Self, Problem> {
+        if self.scope.allows(needed) && (needed == Scope::Read || self.customer.is_none()) {
+            return Ok(self);
+        }
+        let detail = format!("this needs an API key with scope `{needed}`");
+        Err(Problem::new(StatusCode::FORBIDDEN, "scope_missing", detail))
+    }
+
+    /// Refuses a caller that may see one customer only.
+    pub(super) fn require_all_customers(&self) -> Result<&Self, Problem> {
+        if self.customer.is_none() {
+            return Ok(self);
+        }
+        Err(Problem::new(StatusCode::FORBIDDEN, "scope_missing", "a customer's token reads that customer alone"))
+    }
+
+    pub(super) fn catalog(&self) -> &Arc<Catalog> {
+        &self.tenant.catalog
+    }
+
+    pub(super) fn tenant(&self) -> &Arc<str> {
+        &self.tenant.catalog.tenant
+    }
+
+    /// The address of a customer that the caller may touch; another's is not found.
+    pub(super) fn customer(&self, id: &str) -> Result<CustomerKey, Problem> {
+        if self.customer.as_ref().is_some_and(|own| own != id) {
+            return Err(engine::Refusal::UnknownCustomer.into());
+        }
+        Ok(CustomerKey::new(self.tenant(), id))
+    }
+
+    /// What the caller may see before a customer is known.
+    pub(super) fn scope(&self) -> store::Scope {
+        store::Scope { tenant: self.tenant().clone(), customer: None }
+    }
+
+    /// A customer of the tenant that the caller may touch, and the scope to read on with: that customer alone.
+    pub(super) async fn find(&self, app: &App, id: &str) -> Result<(CustomerRow, store::Scope), Problem> {
+        let key = self.customer(id)?;
+        let row = app.store.customer(&self.scope(), &key).await?;
+        let row = row.ok_or_else(|| Problem::from(engine::Refusal::UnknownCustomer).at("customer"))?;
+        let scope = store::Scope { tenant: self.tenant().clone(), customer: Some(row.customer.id) };
+        Ok((row, scope))
+    }
+
+    /// Refuses another customer's thing, found by its own id.
+    pub(super) fn may_see(&self, external_id: &str) -> bool {
+        self.customer.as_ref().is_none_or(|own| own == external_id)
+    }
+}

@@ -1,0 +1,49 @@
+//! Health: whether the process lives, and whether it can serve.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::problem::Problem;
+use crate::app::App;
+use crate::telemetry;
+
+/// That the server is well.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Health {
+    /// `ok`.
+    status: &'static str,
+    /// Which database it keeps its books in.
+    database: &'static str,
+}
+
+/// Ready to serve
+///
+/// The process lives and its database answers.
+#[utoipa::path(get, path = "/health", tag = "health", responses((status = 200, body = Health)))]
+pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Health>, Problem> {
+    app.store.ping().await?;
+    Ok(Json(Health { status: "ok", database: app.store.name() }))
+}
+
+/// Alive
+///
+/// The process lives; its database is not asked.
+#[utoipa::path(get, path = "/health/live", tag = "health", responses((status = 200, body = Health)))]
+pub(super) async fn live(State(app): State<Arc<App>>) -> Json<Health> {
+    Json(Health { status: "ok", database: app.store.name() })
+}
+
+/// Metrics for Prometheus.
+pub(super) async fn metrics() -> Response {
+    match telemetry::metrics() {
+        Some(metrics) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render()).into_response(),
+        None => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "metrics_unavailable", "another recorder is installed")
+            .into_response(),
+    }
+}

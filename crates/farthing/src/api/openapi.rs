@@ -1,0 +1,83 @@
+//! The OpenAPI 3.1 document: made from the handlers, completed with what they all share.
+
+use utoipa::OpenApi;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder, SecurityRequirement};
+
+use super::problem::Problem;
+
+const DESCRIPTION: &str = "\
+Usage in; checked, priced and charged against prepaid credit; refused where credit runs out; explained to the last
+micro-dollar.
+
+Amounts and quantities are exact decimal texts. Instants are RFC 3339 in UTC. Every problem is an RFC 9457 document with a
+stable `code`. Every write takes an `Idempotency-Key`: a repeat gets the first answer, another body 422, a repeat while the
+first is under way 409; a refusal does not use up the key.";
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "farthing", description = DESCRIPTION, license(name = "Apache-2.0", identifier = "Apache-2.0")),
+    components(schemas(Problem)),
+    tags(
+        (name = "checks", description = "May this customer do this now?"),
+        (name = "charges", description = "Priced uses, refused when not covered"),
+        (name = "events", description = "Usage that has happened"),
+        (name = "holds", description = "Value reserved for a use under way"),
+        (name = "customers", description = "Who pays"),
+        (name = "grants", description = "Value put into wallets"),
+        (name = "wallets", description = "What a customer has, and the ledger behind it"),
+        (name = "usage", description = "What was used"),
+        (name = "health", description = "For operators"),
+    )
+)]
+pub(super) struct Document;
+
+/// Adds what every operation shares: how callers say who they are, and the problems that any of them may meet.
+pub(super) fn complete(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    let components = document.components.get_or_insert_default();
+    let bearer =
+        HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An API key, or a customer's token"));
+    components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
+    let key = ApiKeyValue::with_description("X-API-Key", "An API key");
+    components.add_security_scheme("key", SecurityScheme::ApiKey(ApiKey::Header(key)));
+    for (path, item) in &mut document.paths.paths {
+        let open = path.starts_with("/health");
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            add_problems(operation, open);
+            if !open {
+                let either = ["bearer", "key"].map(|name| SecurityRequirement::new(name, Vec::<String>::new()));
+                operation.security = Some(either.to_vec());
+            }
+        }
+    }
+    document
+}
+
+fn add_problems(operation: &mut Operation, open: bool) {
+    let shared: &[(&str, &str)] = if open {
+        &[("503", "The database does not answer")]
+    } else {
+        &[
+            ("400", "The request is not well formed"),
+            ("401", "The caller is not known"),
+            ("403", "The caller may not, or the customer is suspended or closed"),
+            ("404", "There is no such thing"),
+            ("409", "Something stands in the way: a key under way, a hold that has ended"),
+            ("413", "The body is too large"),
+            ("415", "The body is not JSON"),
+            ("422", "The request is well formed and cannot be done"),
+            ("503", "Nothing was done, or whether it was done is unknown; try again"),
+        ]
+    };
+    for (status, description) in shared {
+        let responses = &mut operation.responses.responses;
+        responses.entry((*status).to_owned()).or_insert_with(|| RefOr::T(problem(description)));
+    }
+}
+
+fn problem(description: &str) -> Response {
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    ResponseBuilder::new().description(description).content("application/problem+json", content).build()
+}

@@ -1,0 +1,193 @@
+//! Problems: every refusal and error of the API, by RFC 9457, with a stable code and, where there is one, a pointer to
+//! what was wrong. What went wrong inside is logged, never told.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use engine::Refusal;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::auth::{CredentialsError, JwtError};
+use crate::service::ServiceError;
+use crate::store::StoreError;
+
+/// Why a request was not done (RFC 9457).
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct Problem {
+    /// A name for this kind of problem: `urn:farthing:problem:` and the code.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The HTTP status in words.
+    title: String,
+    /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// The stable code that programs branch on.
+    code: String,
+    /// What was wrong, and what to do.
+    detail: String,
+    /// A JSON pointer (RFC 6901) to what was wrong in the body, or the name of the parameter or header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pointer: Option<String>,
+    /// What the amounts below are counted in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asset: Option<String>,
+    /// What it takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    required: Option<String>,
+    /// What is available.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    available: Option<String>,
+}
+
+impl Problem {
+    /// A problem with a status, a code and words for people.
+    pub(super) fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
+        Self {
+            kind: format!("urn:farthing:problem:{code}"),
+            title: status.canonical_reason().unwrap_or("Problem").to_owned(),
+            status: status.as_u16(),
+            code: code.to_owned(),
+            detail: detail.into(),
+            pointer: None,
+            asset: None,
+            required: None,
+            available: None,
+        }
+    }
+
+    pub(super) fn at(mut self, pointer: impl Into<String>) -> Self {
+        self.pointer = Some(pointer.into());
+        self
+    }
+
+    /// The same, with its pointer below `prefix`: for one element of a batch.
+    pub(super) fn below(mut self, prefix: &str) -> Self {
+        self.pointer = Some(match self.pointer {
+            Some(pointer) if pointer.starts_with('/') => format!("{prefix}{pointer}"),
+            _ => prefix.to_owned(),
+        });
+        self
+    }
+
+    pub(super) fn invalid(code: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, detail)
+    }
+
+    pub(super) fn not_found(code: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, code, detail)
+    }
+
+    pub(super) fn unauthorized(code: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, code, detail)
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    pub(super) fn code(&self) -> &str {
+        &self.code
+    }
+
+    fn amounts(mut self, asset: &engine::Asset, required: engine::Micros, available: Option<engine::Micros>) -> Self {
+        self.asset = Some(asset.to_string());
+        self.required = Some(required.to_string());
+        self.available = available.map(|available| available.to_string());
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let mut response = (status, Json(self)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let (status, pointer) = match &refusal {
+            Refusal::UnknownCustomer => (StatusCode::NOT_FOUND, Some("/customer")),
+            Refusal::UnknownGrant | Refusal::UnknownHold => (StatusCode::NOT_FOUND, None),
+            Refusal::Suspended | Refusal::Closed => (StatusCode::FORBIDDEN, None),
+            Refusal::UnknownMeter { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/meter")),
+            Refusal::UnknownDimension { .. } | Refusal::NoPrice { .. } => {
+                (StatusCode::UNPROCESSABLE_ENTITY, Some("/dimensions"))
+            }
+            Refusal::UnknownAsset { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/asset")),
+            Refusal::AmountOutOfRange | Refusal::OperationKeyReused => (StatusCode::UNPROCESSABLE_ENTITY, None),
+            Refusal::TimeInFuture => (StatusCode::UNPROCESSABLE_ENTITY, Some("/time")),
+            Refusal::AlreadyExpired => (StatusCode::UNPROCESSABLE_ENTITY, Some("/expires_at")),
+            Refusal::PaymentMethodRequired { .. }
+            | Refusal::InsufficientFunds { .. }
+            | Refusal::HeldByOthers { .. }
+            | Refusal::LimitReached { .. }
+            | Refusal::PaymentRequired { .. } => (StatusCode::PAYMENT_REQUIRED, None),
+            Refusal::HoldEnded | Refusal::TooManyGrants { .. } | Refusal::TooManyHolds { .. } => {
+                (StatusCode::CONFLICT, None)
+            }
+        };
+        let problem =
+            Self { pointer: pointer.map(str::to_owned), ..Self::new(status, refusal.code(), refusal.to_string()) };
+        match &refusal {
+            Refusal::InsufficientFunds { asset, required, available }
+            | Refusal::HeldByOthers { asset, required, available, .. } => {
+                problem.amounts(asset, *required, Some(*available))
+            }
+            Refusal::PaymentRequired { asset, amount } => problem.amounts(asset, *amount, None),
+            Refusal::LimitReached { asset, owed, .. } => problem.amounts(asset, *owed, None),
+            _ => problem,
+        }
+    }
+}
+
+impl From<ServiceError> for Problem {
+    fn from(error: ServiceError) -> Self {
+        let unavailable = |code, detail| Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
+        match error {
+            ServiceError::Refused(refusal) => refusal.into(),
+            ServiceError::Busy => {
+                unavailable("busy", "too many requests are waiting; nothing was done, try again shortly")
+            }
+            ServiceError::Stopping => unavailable("stopping", "the server is stopping; nothing was done, try again"),
+            ServiceError::Unavailable => unavailable(
+                "store_unavailable",
+                "the database did not answer; whether it was done is unknown: try again with the same idempotency key",
+            ),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(event = "store_failed", %error);
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "the database did not answer; try again")
+    }
+}
+
+impl From<CredentialsError> for Problem {
+    fn from(error: CredentialsError) -> Self {
+        Self::unauthorized(error.code(), error.to_string())
+    }
+}
+
+impl From<JwtError> for Problem {
+    fn from(error: JwtError) -> Self {
+        let status = match error {
+            JwtError::KeysUnavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::UNAUTHORIZED,
+        };
+        Self::new(status, error.code(), error.to_string())
+    }
+}

@@ -1,0 +1,74 @@
+//! How the small types of bodies look in the OpenAPI document.
+
+use utoipa::openapi::schema::{AdditionalProperties, KnownFormat, Object, ObjectBuilder, OneOfBuilder, Type};
+use utoipa::openapi::{RefOr, Schema, SchemaFormat};
+use utoipa::{PartialSchema, ToSchema};
+
+use super::body::{Labels, Number, Text};
+use super::time::Time;
+
+/// No control characters.
+const PLAIN: &str = r"^[^\x00-\x1f\x7f-\x9f]+$";
+
+fn text(most: usize) -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .max_length(Some(most))
+        .pattern(Some(PLAIN))
+        .build()
+}
+
+impl<const MOST: usize> PartialSchema for Text<MOST> {
+    fn schema() -> RefOr<Schema> {
+        text(MOST).into()
+    }
+}
+
+impl<const MOST: usize> ToSchema for Text<MOST> {}
+
+impl PartialSchema for Number {
+    fn schema() -> RefOr<Schema> {
+        let number = ObjectBuilder::new()
+            .schema_type(Type::Number)
+            .minimum(Some(0.0))
+            .maximum(Some(9_000_000_000_000.0))
+            .multiple_of(Some(0.000_001));
+        let exact = ObjectBuilder::new().schema_type(Type::String).pattern(Some(r"^[0-9]{1,12}(\.[0-9]{1,6})?$"));
+        let either = OneOfBuilder::new()
+            .item(number)
+            .item(exact)
+            .description(Some("A decimal number of at least zero with at most six digits after the point; text keeps it exact on the way"))
+            .build();
+        RefOr::T(Schema::OneOf(either))
+    }
+}
+
+impl ToSchema for Number {}
+
+impl PartialSchema for Labels {
+    fn schema() -> RefOr<Schema> {
+        let mut object = ObjectBuilder::new()
+            .schema_type(Type::Object)
+            .additional_properties(Some(AdditionalProperties::RefOr(text(255).into())))
+            .build();
+        object.max_properties = Some(16);
+        object.property_names = Some(Box::new(text(255).into()));
+        object.into()
+    }
+}
+
+impl ToSchema for Labels {}
+
+impl PartialSchema for Time {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+            .description(Some("RFC 3339"))
+            .build()
+            .into()
+    }
+}
+
+impl ToSchema for Time {}

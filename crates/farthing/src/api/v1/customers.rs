@@ -1,0 +1,290 @@
+//! Customers: created and changed by the caller's own id, and forgotten on request while the books stay.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use engine::id::ERASED_PREFIX;
+use engine::{Command, CustomerChange, Overage, OveragePolicy, Profile, Status};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::api::body::{Body, Labels, Name, Number, nullable};
+use crate::api::caller::Caller;
+use crate::api::idempotent::{IdempotencyKey, Kept, answer, replayed};
+use crate::api::page::{PageOf, PageQuery, page, page_of};
+use crate::api::parameters::{Named, Parameters};
+use crate::api::problem::Problem;
+use crate::api::v1::charges::request;
+use crate::app::App;
+use crate::auth::Scope;
+use crate::idempotency::fingerprint;
+use crate::store::CustomerRow;
+
+/// Whether a customer may use what is sold.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::api) enum StatusBody {
+    /// It may.
+    Active,
+    /// Not for now.
+    Suspended,
+    /// Not any more.
+    Closed,
+}
+
+/// What happens when credit runs out.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::api) enum PolicyBody {
+    /// A charge is refused.
+    Refuse,
+    /// It is recorded as owed, up to the limit.
+    Owe,
+    /// It is refused with the amount to pay first.
+    Ask,
+}
+
+/// An overage policy.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct OverageBody {
+    /// What happens.
+    #[schema(inline)]
+    policy: PolicyBody,
+    /// How much may be owed in each asset; any amount where absent.
+    #[schema(inline)]
+    limit: Option<Number>,
+}
+
+/// Who a customer is.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct ProfileBody {
+    /// A name for people.
+    #[schema(inline)]
+    name: Option<Name>,
+    /// An e-mail address.
+    #[schema(inline)]
+    email: Option<Name>,
+    /// Your own notes.
+    #[serde(default)]
+    #[schema(inline)]
+    metadata: Labels,
+}
+
+/// What to change of a customer; what is absent stays.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct CustomerBody {
+    /// Whether it may use what is sold.
+    #[schema(inline)]
+    status: Option<StatusBody>,
+    /// Who it is, replaced as a whole.
+    #[schema(inline)]
+    profile: Option<ProfileBody>,
+    /// Whether a payment method is on file.
+    payment_method: Option<bool>,
+    /// Its own overage policy; `null` returns to the tenant's.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(inline, value_type = Option<OverageBody>)]
+    overage: Option<Option<OverageBody>>,
+}
+
+/// Who a customer is, as it stands.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[schema(as = Profile)]
+pub(in crate::api) struct ProfileView {
+    /// A name for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// An e-mail address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<String>,
+    /// Your own notes.
+    metadata: BTreeMap<String, String>,
+}
+
+/// An overage policy, as it stands.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[schema(as = Overage)]
+pub(in crate::api) struct OverageView {
+    /// `refuse`, `owe` or `ask`.
+    #[schema(value_type = String, pattern = "^(refuse|owe|ask)$")]
+    policy: OveragePolicy,
+    /// How much may be owed in each asset; any amount where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<String>,
+}
+
+impl From<Overage> for OverageView {
+    fn from(overage: Overage) -> Self {
+        Self { policy: overage.policy, limit: overage.limit.map(|limit| limit.to_string()) }
+    }
+}
+
+/// A customer.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[schema(as = Customer)]
+pub(in crate::api) struct CustomerView {
+    /// Your own id of it.
+    id: String,
+    /// `active`, `suspended` or `closed`.
+    #[schema(value_type = String, pattern = "^(active|suspended|closed)$")]
+    status: Status,
+    /// Who it is.
+    profile: ProfileView,
+    /// Whether a payment method is on file.
+    payment_method: bool,
+    /// Its own overage policy; the tenant's where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overage: Option<OverageView>,
+    /// When it was created.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// The ledger position that this is true at.
+    as_of: i64,
+}
+
+impl CustomerView {
+    fn of(row: CustomerRow) -> Self {
+        let state = row.customer.state;
+        Self {
+            id: row.external_id,
+            status: row.customer.status,
+            profile: ProfileView { name: row.profile.name, email: row.profile.email, metadata: row.profile.metadata },
+            payment_method: state.payment_method,
+            overage: state.overage.map(OverageView::from),
+            created_at: row.created_at,
+            as_of: row.customer.position,
+        }
+    }
+}
+
+impl CustomerBody {
+    fn change(self) -> CustomerChange {
+        let overage = |body: OverageBody| Overage {
+            policy: match body.policy {
+                PolicyBody::Refuse => OveragePolicy::Refuse,
+                PolicyBody::Owe => OveragePolicy::Owe,
+                PolicyBody::Ask => OveragePolicy::Ask,
+            },
+            limit: body.limit.map(|limit| limit.0),
+        };
+        CustomerChange {
+            status: self.status.map(|status| match status {
+                StatusBody::Active => Status::Active,
+                StatusBody::Suspended => Status::Suspended,
+                StatusBody::Closed => Status::Closed,
+            }),
+            payment_method: self.payment_method,
+            overage: self.overage.map(|own| own.map(overage)),
+            profile: self.profile.map(|profile| Profile {
+                name: profile.name.map(Name::into_string),
+                email: profile.email.map(Name::into_string),
+                metadata: profile.metadata.0,
+            }),
+        }
+    }
+}
+
+/// Create or change a customer
+///
+/// Answers 201 where it was created, with the grants that the tenant file gives to new customers.
+#[utoipa::path(put, path = "/v1/customers/{customer}", tag = "customers", request_body = CustomerBody,
+    params(("customer" = String, Path, description = "Your own id of the customer"), ("Idempotency-Key" = Option<String>, Header, description = "Your key for this request")),
+    responses((status = 200, body = CustomerView), (status = 201, body = CustomerView)))]
+pub(in crate::api) async fn put(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    key: IdempotencyKey,
+    Named(id): Named,
+    Body(body): Body<CustomerBody>,
+) -> Result<Response, Problem> {
+    caller.require(Scope::Write)?;
+    if id.starts_with(ERASED_PREFIX) {
+        let detail = format!("ids that begin with `{ERASED_PREFIX}` are those of erased customers");
+        return Err(Problem::invalid("invalid_parameter", detail).at("customer"));
+    }
+    let _under_way = key.enter(&app, caller.tenant())?;
+    let kept = key.get().map(|key| Kept::new(caller.tenant(), "customers/put", key, fingerprint(&(&id, &body))));
+    if let Some(kept) = &kept
+        && let Some((status, view)) = kept.find::<CustomerView>(&app).await?
+    {
+        return Ok(replayed(answer(StatusCode::from_u16(status).unwrap_or(StatusCode::OK), view), true));
+    }
+    let command = Command::Upsert(body.change());
+    let done = app.service.execute(request(&app, &caller, caller.customer(&id)?, command, app.clock.now())).await?;
+    let (row, _) = caller.find(&app, &id).await?;
+    if done.created {
+        tracing::info!(event = "customer_created", tenant = %caller.tenant(), customer_id = %row.customer.id);
+    }
+    let status = if done.created { StatusCode::CREATED } else { StatusCode::OK };
+    let view = CustomerView::of(row);
+    if let Some(kept) = &kept {
+        kept.keep(&app, status, &view).await?;
+    }
+    Ok(answer(status, view))
+}
+
+/// A customer
+#[utoipa::path(get, path = "/v1/customers/{customer}", tag = "customers",
+    params(("customer" = String, Path, description = "Your own id of the customer")),
+    responses((status = 200, body = CustomerView)))]
+pub(in crate::api) async fn get(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Named(id): Named,
+) -> Result<Response, Problem> {
+    caller.require(Scope::Read)?;
+    let (row, _) = caller.find(&app, &id).await?;
+    Ok(answer(StatusCode::OK, CustomerView::of(row)))
+}
+
+/// All customers
+///
+/// In the order of their creation.
+#[utoipa::path(get, path = "/v1/customers", tag = "customers", params(PageQuery), responses((status = 200, body = PageOf<CustomerView>)))]
+pub(in crate::api) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Parameters(query): Parameters<PageQuery>,
+) -> Result<Response, Problem> {
+    caller.require(Scope::Read)?.require_all_customers()?;
+    let page = page(query.cursor.as_deref(), query.limit)?;
+    let rows = app.store.customers(&caller.scope(), page).await?;
+    Ok(answer(StatusCode::OK, page_of(rows, page.limit, |row| row.customer.id, CustomerView::of)))
+}
+
+/// A customer that was forgotten.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::api) struct ErasedCustomer {
+    /// The id that takes the place of its own; its books are found under it.
+    id: String,
+    /// The ledger position that this is true at.
+    as_of: i64,
+}
+
+/// Erase a customer's personal data
+///
+/// Its id, profile, subjects, keys and notes are removed and it is closed; charges, grants and the ledger stay, under an
+/// id that says nothing. It cannot be undone, and needs an admin key.
+#[utoipa::path(post, path = "/v1/customers/{customer}/erase", tag = "customers",
+    params(("customer" = String, Path, description = "Your own id of the customer")),
+    responses((status = 200, body = ErasedCustomer)))]
+pub(in crate::api) async fn erase(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Named(id): Named,
+) -> Result<Response, Problem> {
+    caller.require(Scope::Admin)?;
+    let (row, _) = caller.find(&app, &id).await?;
+    let done =
+        app.service.execute(request(&app, &caller, caller.customer(&id)?, Command::Erase, app.clock.now())).await?;
+    tracing::info!(event = "customer_erased", tenant = %caller.tenant(), customer_id = %row.customer.id);
+    let id = engine::id::erased_customer_id(row.customer.shard_key, row.customer.id);
+    Ok(answer(StatusCode::OK, ErasedCustomer { id, as_of: done.as_of }))
+}

@@ -1,0 +1,263 @@
+//! Grants: value put into a wallet, and taken back.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use engine::id::{Kind, PublicId, keyed_id};
+use engine::{Command, Grant, GrantKind, GrantRecord, GrantRequest, Micros};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::api::body::{Body, List, Name, Number, Words};
+use crate::api::caller::Caller;
+use crate::api::idempotent::{IdempotencyKey, answer, replayed};
+use crate::api::page::{PageOf, PageQuery, page, page_of};
+use crate::api::parameters::{Named, NamedOf, Parameters, public_id};
+use crate::api::problem::Problem;
+use crate::api::time::Time;
+use crate::api::v1::charges::request;
+use crate::app::App;
+use crate::auth::Scope;
+use crate::idempotency::fingerprint;
+use crate::service::{Request, ServiceError};
+use crate::store::GrantRow;
+
+/// Where a grant's value comes from.
+#[derive(Clone, Copy, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::api) enum KindBody {
+    /// Free for everyone, or included.
+    Allowance,
+    /// Given away.
+    Promotional,
+    /// Bought; pays the customer's debt first.
+    Paid,
+    /// Given back.
+    Refund,
+}
+
+/// Value to be granted.
+#[derive(Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct NewGrant {
+    /// How much; above zero.
+    #[schema(inline)]
+    amount: Number,
+    /// A currency, or a meter's unit; the tenant's currency where absent.
+    #[schema(inline)]
+    asset: Option<Name>,
+    /// Where it comes from. Allowances are used first, then promotional grants, then paid ones and refunds.
+    #[schema(inline)]
+    kind: KindBody,
+    /// Lower is used first within its kind; 100 where absent.
+    #[schema(minimum = 0, maximum = 1000)]
+    priority: Option<i16>,
+    /// When what is left lapses; never where absent.
+    #[schema(inline)]
+    expires_at: Option<Time>,
+    /// The meters that it covers; all where absent.
+    #[schema(value_type = Option<Vec<String>>, min_items = 1, max_items = 100)]
+    meters: Option<List<Name, 100>>,
+    /// Why.
+    #[schema(inline)]
+    reason: Option<Words>,
+    /// Your key for this operation. `Idempotency-Key` may say it instead.
+    #[serde(skip_serializing)]
+    #[schema(inline)]
+    operation_key: Option<Name>,
+}
+
+/// A grant.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Grant)]
+pub(in crate::api) struct GrantView {
+    /// Its id.
+    id: String,
+    /// What it is in.
+    asset: String,
+    /// Where it comes from.
+    #[schema(value_type = String, pattern = "^(allowance|promotional|paid|refund)$")]
+    kind: GrantKind,
+    /// How much was granted.
+    amount: String,
+    /// What is left of it and free; absent in the answer that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    available: Option<String>,
+    /// What open holds keep of it; absent in the answer that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<String>,
+    /// `open`, `spent`, `expired` or `voided`; absent in the answer that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<String>,
+    /// Lower is used first within its kind.
+    priority: i16,
+    /// When what is left lapses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<Timestamp>,
+    /// The meters that it covers; none means all.
+    #[schema(value_type = Vec<String>)]
+    meters: Vec<Arc<str>>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// The ledger position that made it.
+    position: i64,
+}
+
+impl GrantView {
+    fn made(grant: &GrantRecord, shard_key: i32) -> Self {
+        Self {
+            id: PublicId { kind: Kind::Grant, shard_key, id: grant.id }.to_string(),
+            asset: grant.asset.to_string(),
+            kind: grant.kind,
+            amount: grant.amount.to_string(),
+            available: None,
+            held: None,
+            state: None,
+            priority: grant.priority,
+            expires_at: grant.expires_at,
+            meters: grant.meters.clone(),
+            reason: grant.reason.clone(),
+            created_at: grant.created_at,
+            position: grant.position,
+        }
+    }
+
+    /// As it stands now: what is not among the open grants of the customer any more has ended or been used up.
+    fn standing(row: &GrantRow, open: &HashMap<Uuid, &Grant>, shard_key: i32, now: Timestamp) -> Self {
+        let open = open.get(&row.grant.id).filter(|grant| !grant.has_expired(now));
+        let state = match (open, &row.ended) {
+            (Some(_), _) => "open",
+            (None, Some(ended)) => ended,
+            (None, None) if row.grant.expires_at.is_some_and(|at| at <= now) => "expired",
+            (None, None) => "spent",
+        };
+        Self {
+            available: Some(open.map_or(Micros::ZERO, |grant| grant.remaining).to_string()),
+            held: Some(open.map_or(Micros::ZERO, |grant| grant.held).to_string()),
+            state: Some(state.to_owned()),
+            ..Self::made(&row.grant, shard_key)
+        }
+    }
+}
+
+/// Grant value
+#[utoipa::path(post, path = "/v1/customers/{customer}/grants", tag = "grants", request_body = NewGrant,
+    params(("customer" = String, Path, description = "Your own id of the customer"), ("Idempotency-Key" = Option<String>, Header, description = "Your key for this operation")),
+    responses((status = 201, body = GrantView)))]
+pub(in crate::api) async fn create(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    key: IdempotencyKey,
+    Named(customer): Named,
+    Body(body): Body<NewGrant>,
+) -> Result<Response, Problem> {
+    caller.require(Scope::Write)?;
+    let _under_way = key.enter(&app, caller.tenant())?;
+    let operation_key = key.operation_key(body.operation_key.as_ref().map(Name::as_str))?;
+    let customer = caller.customer(&customer)?;
+    let priority = body.priority.unwrap_or(100);
+    if !(0..=1000).contains(&priority) {
+        return Err(Problem::invalid("invalid_value", "`priority` is 0 to 1000").at("/priority"));
+    }
+    if body.amount.0.is_zero() {
+        return Err(Problem::invalid("invalid_value", "a grant is above zero").at("/amount"));
+    }
+    let operation =
+        operation_key.map(|key| (keyed_id(&customer.tenant, &customer.external_id, "grant", &key), fingerprint(&body)));
+    let command = Command::Grant(GrantRequest {
+        id: operation.map_or_else(|| app.clock.new_id(), |(id, _)| id),
+        asset: body.asset.as_ref().map_or_else(|| caller.catalog().currency.to_string(), ToString::to_string),
+        amount: body.amount.0,
+        kind: match body.kind {
+            KindBody::Allowance => GrantKind::Allowance,
+            KindBody::Promotional => GrantKind::Promotional,
+            KindBody::Paid => GrantKind::Paid,
+            KindBody::Refund => GrantKind::Refund,
+        },
+        priority,
+        expires_at: body.expires_at.map(|time| time.0),
+        meters: body.meters.iter().flat_map(|meters| &meters.0).map(|meter| Arc::from(meter.as_str())).collect(),
+        reason: body.reason.map(Words::into_string),
+    });
+    let shard_key = customer.shard_key;
+    let request = Request { operation, ..request(&app, &caller, customer, command, app.clock.now()) };
+    let done = app.service.execute(request).await.map_err(|error| at_meters(error.into()))?;
+    let grant = done.grants.first().ok_or(ServiceError::Unavailable)?;
+    Ok(replayed(answer(StatusCode::CREATED, GrantView::made(grant, shard_key)), done.replayed))
+}
+
+/// The meters of a grant are a list of their own.
+fn at_meters(problem: Problem) -> Problem {
+    if problem.code() == "unknown_meter" { problem.at("/meters") } else { problem }
+}
+
+/// A customer's grants
+///
+/// The newest first.
+#[utoipa::path(get, path = "/v1/customers/{customer}/grants", tag = "grants",
+    params(("customer" = String, Path, description = "Your own id of the customer"), PageQuery),
+    responses((status = 200, body = PageOf<GrantView>)))]
+pub(in crate::api) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Named(customer): Named,
+    Parameters(query): Parameters<PageQuery>,
+) -> Result<Response, Problem> {
+    caller.require(Scope::Read)?;
+    let page = page(query.cursor.as_deref(), query.limit)?;
+    let (row, scope) = caller.find(&app, &customer).await?;
+    let shard_key = row.customer.shard_key;
+    let grants = app.store.grants(&scope, (shard_key, row.customer.id), page).await?;
+    let open: HashMap<Uuid, &Grant> = row.customer.state.grants.iter().map(|grant| (grant.id, grant)).collect();
+    let now = app.clock.now();
+    let view = |row: GrantRow| GrantView::standing(&row, &open, shard_key, now);
+    Ok(answer(StatusCode::OK, page_of(grants, page.limit, |row| (row.grant.position, row.grant.id), view)))
+}
+
+/// A grant that was taken back.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::api) struct VoidedGrant {
+    /// Its id.
+    id: String,
+    /// `voided`.
+    state: String,
+    /// The ledger position that this is true at.
+    as_of: i64,
+}
+
+/// Take back a grant
+///
+/// What is left of it leaves the wallet; what open holds keep of it lapses when they end.
+#[utoipa::path(post, path = "/v1/customers/{customer}/grants/{grant}/void", tag = "grants",
+    params(("customer" = String, Path, description = "Your own id of the customer"), ("grant" = String, Path, description = "Its id"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Your key for this operation")),
+    responses((status = 200, body = VoidedGrant)))]
+pub(in crate::api) async fn void(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    key: IdempotencyKey,
+    NamedOf(customer, id): NamedOf,
+) -> Result<Response, Problem> {
+    caller.require(Scope::Write)?;
+    let _under_way = key.enter(&app, caller.tenant())?;
+    let customer = caller.customer(&customer)?;
+    let (_, grant) = public_id(&id, Kind::Grant)?;
+    // A grant is taken back once, so the grant itself is the key.
+    let given = key.get().map_or_else(|| grant.to_string(), str::to_owned);
+    let operation =
+        (keyed_id(&customer.tenant, &customer.external_id, "grant_void", &given), fingerprint(&("void", &id)));
+    let request = request(&app, &caller, customer, Command::VoidGrant { grant }, app.clock.now());
+    let done = app.service.execute(Request { operation: Some(operation), ..request }).await?;
+    let view = VoidedGrant { id, state: "voided".to_owned(), as_of: done.as_of };
+    Ok(replayed(answer(StatusCode::OK, view), done.replayed))
+}

@@ -1,0 +1,11 @@
+//! The native API, version 1: one file per noun.
+
+pub(super) mod charges;
+pub(super) mod checks;
+pub(super) mod customers;
+pub(super) mod events;
+pub(super) mod explanation;
+pub(super) mod grants;
+pub(super) mod holds;
+pub(super) mod usage;
+pub(super) mod wallets;

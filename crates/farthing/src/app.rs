@@ -1,0 +1,100 @@
+//! The running program's parts, put together once: store, service, tenants, keys, clock. Surfaces are handed an `App`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use engine::Catalog;
+
+use crate::auth::{JwtSettingsError, JwtVerifier, KeyCache};
+use crate::clock::Clock;
+use crate::config::{Mode, Tenant};
+use crate::idempotency::InFlight;
+use crate::service::{Service, Settings};
+use crate::store::{Store, StoreError};
+
+/// Why the program cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// Two tenant files name the same tenant.
+    #[error("two tenant files are both for tenant `{0}`; a tenant has one file")]
+    TenantTwice(String),
+    /// The token settings of a tenant do not work.
+    #[error("tenant `{0}`: {1}")]
+    Jwt(String, JwtSettingsError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A tenant as the surfaces need it.
+pub struct TenantRuntime {
+    /// Its rules.
+    pub catalog: Arc<Catalog>,
+    /// Whether its money is real.
+    pub mode: Mode,
+    /// How its own users' tokens are verified.
+    pub jwt: Option<JwtVerifier>,
+}
+
+/// Everything a surface needs.
+pub struct App {
+    /// The tables, for plain reads.
+    pub store: Arc<dyn Store>,
+    /// Every change, and every check.
+    pub service: Service,
+    /// By name.
+    pub tenants: BTreeMap<Arc<str>, Arc<TenantRuntime>>,
+    /// Where time and new ids come from.
+    pub clock: Arc<dyn Clock>,
+    /// API keys seen lately.
+    pub keys: KeyCache,
+    /// Idempotency keys whose request is under way in this process.
+    pub in_flight: InFlight,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("tenants", &self.tenants.keys()).finish_non_exhaustive()
+    }
+}
+
+impl App {
+    /// Puts the parts together and keeps the prices of every tenant, so that charges can be explained when they have
+    /// changed.
+    ///
+    /// # Errors
+    /// As `AppError` says.
+    pub async fn start(
+        store: Arc<dyn Store>,
+        tenants: Vec<Tenant>,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+    ) -> Result<Arc<Self>, AppError> {
+        let mut running = BTreeMap::new();
+        for tenant in tenants {
+            let name = tenant.catalog.tenant.clone();
+            let definitions: Vec<(String, String)> = tenant
+                .catalog
+                .prices
+                .iter()
+                .filter_map(|price| Some((price.version.to_string(), serde_json::to_string(&**price).ok()?)))
+                .collect();
+            store.keep_prices(&name, &definitions).await?;
+            let jwt = tenant.jwt.map(JwtVerifier::new).transpose();
+            let jwt = jwt.map_err(|error| AppError::Jwt(name.to_string(), error))?;
+            let runtime = TenantRuntime { catalog: Arc::new(tenant.catalog), mode: tenant.mode, jwt };
+            if running.insert(name.clone(), Arc::new(runtime)).is_some() {
+                return Err(AppError::TenantTwice(name.to_string()));
+            }
+        }
+        let service = Service::start(&store, settings);
+        Ok(Arc::new(Self {
+            store,
+            service,
+            tenants: running,
+            clock,
+            keys: KeyCache::new(),
+            in_flight: InFlight::default(),
+        }))
+    }
+}

@@ -1,0 +1,48 @@
+//! The server: the surfaces on a socket, until it is told to stop; then it answers what it has accepted and ends.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
+use crate::api;
+use crate::app::App;
+
+/// Serves until `stop` ends; then takes no more requests, answers those under way, and lets the lanes finish.
+///
+/// # Errors
+/// What the listener fails with.
+pub async fn serve(
+    app: Arc<App>,
+    listener: TcpListener,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let router = api::router(app.clone());
+    let address = listener.local_addr()?;
+    tracing::info!(event = "serving", %address, database = app.store.name(), tenants = app.tenants.len());
+    axum::serve(listener, router).with_graceful_shutdown(stop).await?;
+    app.service.stop().await;
+    tracing::info!(event = "stopped");
+    Ok(())
+}
+
+/// Ends when the process is told to end: Ctrl-C, or SIGTERM.
+pub async fn told_to_stop() {
+    let interrupt = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => std::future::pending::<()>().await,
+        }
+    };
+    tokio::select! {
+        () = interrupt => {}
+        () = terminate => {}
+    }
+}
