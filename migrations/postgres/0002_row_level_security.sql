@@ -35,7 +35,8 @@ GRANT UPDATE (name, email, metadata) ON profiles TO farthing_writer;
 GRANT UPDATE (operation_key, subject, dimensions, metadata) ON charges TO farthing_writer;
 GRANT UPDATE (reason, ended) ON grants TO farthing_writer;
 GRANT UPDATE (position, state, hold, changed_at) ON holds TO farthing_writer;
-GRANT DELETE ON operations, holds TO farthing_writer;
+GRANT UPDATE (answer) ON operations TO farthing_writer;
+GRANT DELETE ON holds TO farthing_writer;
 
 DO $$
 DECLARE

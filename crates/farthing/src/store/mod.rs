@@ -39,6 +39,31 @@ pub enum StoreError {
     Contended,
 }
 
+impl StoreError {
+    /// Whether the store would not take what it was given, so that a part of it may well be taken; not, whether it could
+    /// not be reached or could not go on.
+    pub(crate) fn is_rejection(&self) -> bool {
+        match self {
+            Self::Database(sqlx::Error::Database(error)) => error.code().is_some_and(|code| is_rejection(&code)),
+            Self::Database(error) => {
+                use sqlx::Error::{ColumnDecode, Decode, Encode};
+                matches!(error, Encode(_) | Decode(_) | ColumnDecode { .. })
+            }
+            Self::Corrupt(_) | Self::Contended => true,
+            Self::Migration(_) | Self::Address(_) => false,
+        }
+    }
+}
+
+/// By SQLSTATE: invalid data (22), a broken constraint (23), more than an index or a row can hold (54). By SQLite's codes:
+/// malformed (1), too big (18), a broken constraint (19), another type (20); the extended ones have these in their low byte.
+fn is_rejection(code: &str) -> bool {
+    if code.len() == 5 {
+        return ["22", "23", "54"].iter().any(|class| code.starts_with(class));
+    }
+    code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 1 | 18 | 19 | 20))
+}
+
 /// The address of a customer: its bucket, tenant and the caller's own id.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct CustomerKey {
@@ -69,12 +94,16 @@ pub struct Scope {
     pub customer: Option<Uuid>,
 }
 
+/// What an asker knows of a customer: the id of its rows and its position. Not the position alone: after an erasure
+/// another customer has the address, and may come to the same position.
+pub type Known = (Uuid, i64);
+
 /// How a customer that was asked for stands, compared with what the asker knows.
 #[derive(Clone, Debug)]
 pub enum Loaded {
     /// There is none.
     Absent,
-    /// It is at the position that the asker named.
+    /// It is as the asker knows it.
     Unchanged,
     /// It has moved on.
     Changed(Customer),
@@ -261,8 +290,8 @@ pub trait Store: Send + Sync {
     /// Answers when the database does.
     async fn ping(&self) -> Result<(), StoreError>;
 
-    /// Customers by address, each with the position that the asker knows (zero for none). For the service alone.
-    async fn load_customers(&self, keys: &[(CustomerKey, i64)]) -> Result<Vec<Loaded>, StoreError>;
+    /// Customers by address, each with what the asker knows of it. For the service alone.
+    async fn load_customers(&self, keys: &[(CustomerKey, Option<Known>)]) -> Result<Vec<Loaded>, StoreError>;
 
     /// Writes a batch if every customer still stands where it was decided on and no operation key was used before.
     async fn commit(&self, batch: &Batch) -> Result<Outcome, StoreError>;

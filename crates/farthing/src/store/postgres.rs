@@ -11,7 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::{Batch, CustomerKey, Loaded, Outcome, Scope, StoreError, distinct, rows};
+use super::{Batch, CustomerKey, Known, Loaded, Outcome, Scope, StoreError, distinct, rows};
 
 macro_rules! rows {
     ($parameter:literal) => {
@@ -111,14 +111,15 @@ impl PostgresStore {
         Ok(self.owner.acquire().await?)
     }
 
-    async fn load(&self, keys: &[(CustomerKey, i64)]) -> Result<Vec<Loaded>, StoreError> {
+    async fn load(&self, keys: &[(CustomerKey, Option<Known>)]) -> Result<Vec<Loaded>, StoreError> {
         let mut loaded = vec![Loaded::Absent; keys.len()];
         let found: Vec<LoadedColumns> = sqlx::query_as(LOAD)
             .bind(distinct(keys.iter().map(|(key, _)| key.shard_key)))
             .bind(keys.iter().map(|(key, _)| key.shard_key).collect::<Vec<_>>())
             .bind(keys.iter().map(|(key, _)| &*key.tenant).collect::<Vec<_>>())
             .bind(keys.iter().map(|(key, _)| &*key.external_id).collect::<Vec<_>>())
-            .bind(keys.iter().map(|(_, known)| *known).collect::<Vec<_>>())
+            .bind(keys.iter().map(|(_, known)| known.map(|(id, _)| id)).collect::<Vec<_>>())
+            .bind(keys.iter().map(|(_, known)| known.map(|(_, position)| position)).collect::<Vec<_>>())
             .fetch_all(&self.writer)
             .await?;
         for (number, shard_key, id, status, position, state) in found {
@@ -159,9 +160,9 @@ type LoadedColumns = (i64, i32, Uuid, String, i64, Option<String>);
 /// Customers by address; the state only of those that are not where the asker knows them.
 pub(super) const LOAD: &str = "
     SELECT t.number, c.shard_key, c.customer_id, c.status, c.position,
-           CASE WHEN c.position = t.known THEN NULL ELSE c.state END
-    FROM unnest($2::int4[], $3::text[], $4::text[], $5::int8[])
-         WITH ORDINALITY AS t(shard_key, tenant, external_id, known, number)
+           CASE WHEN c.customer_id = t.known_id AND c.position = t.known_position THEN NULL ELSE c.state END
+    FROM unnest($2::int4[], $3::text[], $4::text[], $5::uuid[], $6::int8[])
+         WITH ORDINALITY AS t(shard_key, tenant, external_id, known_id, known_position, number)
     CROSS JOIN LATERAL (
         SELECT c.shard_key, c.customer_id, c.status, c.position, c.state FROM customers AS c
         WHERE c.shard_key = ANY($1) AND c.shard_key = t.shard_key AND c.tenant = t.tenant

@@ -15,7 +15,7 @@ use super::super::rows::{
     HoldRow, KeyColumns, KeyRow, UsageColumns, UsageRow,
 };
 use super::super::{
-    Batch, CustomerKey, LedgerSum, Loaded, Locked, Operation, OperationRef, Outcome, Page, Prior, Scope, Store,
+    Batch, CustomerKey, Known, LedgerSum, Loaded, Locked, Operation, OperationRef, Outcome, Page, Prior, Scope, Store,
     StoreError, UsageQuery, distinct,
 };
 use super::{Backend, Connection, NAME, buckets, settle, write_hot};
@@ -50,7 +50,7 @@ impl Store for Backend {
         Ok(())
     }
 
-    async fn load_customers(&self, keys: &[(CustomerKey, i64)]) -> Result<Vec<Loaded>, StoreError> {
+    async fn load_customers(&self, keys: &[(CustomerKey, Option<Known>)]) -> Result<Vec<Loaded>, StoreError> {
         self.load(keys).await
     }
 
@@ -644,7 +644,10 @@ async fn write(connection: &mut Connection, batch: &Batch) -> Result<bool, sqlx:
 
 async fn create_customers(connection: &mut Connection, batch: &Batch) -> Result<bool, sqlx::Error> {
     let mut created = Vec::new();
-    for write in batch.customers.iter().filter(|write| write.expected == 0) {
+    let mut writes: Vec<_> = batch.customers.iter().filter(|write| write.expected == 0).collect();
+    // Always in the same order, so that two writers do not wait for each other in a circle.
+    writes.sort_unstable_by_key(|write| &write.key);
+    for write in writes {
         created.push(json!({
             "s": write.key.shard_key, "i": write.customer.id, "t": write.key.tenant, "e": write.key.external_id,
             "u": write.customer.status.as_str(), "p": write.customer.position, "d": text(&write.customer.state)?,
@@ -796,7 +799,8 @@ async fn write_profiles(connection: &mut Connection, batch: &Batch) -> Result<()
 }
 
 /// Removes what says who a customer is: its own id, words on charges and grants, kept answers, and holds, which
-/// all have ended. Amounts stay.
+/// all have ended. Amounts stay, and so does the use of operation keys: a new customer with the same id makes the same
+/// ids of them.
 async fn erase(connection: &mut Connection, erased: &super::super::Owned<String>) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE customers SET external_id = $3 WHERE shard_key = $1 AND customer_id = $2")
         .bind(erased.shard_key)
@@ -807,7 +811,7 @@ async fn erase(connection: &mut Connection, erased: &super::super::Owned<String>
     for statement in [
         "UPDATE charges SET operation_key = NULL, subject = NULL, metadata = NULL WHERE shard_key = $1 AND customer_id = $2",
         "UPDATE grants SET reason = NULL WHERE shard_key = $1 AND customer_id = $2",
-        "DELETE FROM operations WHERE shard_key = $1 AND customer_id = $2",
+        "UPDATE operations SET answer = '' WHERE shard_key = $1 AND customer_id = $2",
         "DELETE FROM holds WHERE shard_key = $1 AND customer_id = $2",
     ] {
         sqlx::query(statement).bind(erased.shard_key).bind(erased.customer_id).execute(&mut *connection).await?;

@@ -13,7 +13,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{Sqlite, SqliteConnection, Transaction};
 use tokio::task::JoinHandle;
 
-use super::{Batch, CustomerKey, Loaded, Outcome, Scope, StoreError, rows};
+use super::{Batch, CustomerKey, Known, Loaded, Outcome, Scope, StoreError, rows};
 
 macro_rules! rows {
     ($parameter:literal) => {
@@ -111,9 +111,9 @@ impl SqliteStore {
         Ok(self.writer.acquire().await?)
     }
 
-    async fn load(&self, keys: &[(CustomerKey, i64)]) -> Result<Vec<Loaded>, StoreError> {
+    async fn load(&self, keys: &[(CustomerKey, Option<Known>)]) -> Result<Vec<Loaded>, StoreError> {
         let wanted: Vec<_> =
-            keys.iter().map(|(key, known)| (key.shard_key, &*key.tenant, &*key.external_id, known)).collect();
+            keys.iter().map(|(key, known)| (key.shard_key, &*key.tenant, &*key.external_id, known.unzip())).collect();
         let mut loaded = vec![Loaded::Absent; keys.len()];
         let found: Vec<LoadedColumns> = sqlx::query_as(LOAD).bind(json(&wanted)?).fetch_all(&self.readers).await?;
         for (number, shard_key, id, status, position, state) in found {
@@ -171,7 +171,8 @@ type LoadedColumns = (i64, i32, uuid::Uuid, String, i64, Option<String>);
 /// Customers by address; the state only of those that are not where the asker knows them.
 const LOAD: &str = "
     SELECT t.key, c.shard_key, c.customer_id, c.status, c.position,
-           CASE WHEN c.position = t.value->>3 THEN NULL ELSE c.state END
+           CASE WHEN c.customer_id = unhex(t.value->>'$[3][0]', '-') AND c.position = t.value->>'$[3][1]'
+                THEN NULL ELSE c.state END
     FROM json_each($1) AS t CROSS JOIN customers AS c
     WHERE c.shard_key = t.value->>0 AND c.tenant = t.value->>1 AND c.external_id = t.value->>2";
 
@@ -200,87 +201,92 @@ const WRITE_ENTRIES: &str = "
 
 /// Writes what is hot of a batch: known customers, charges, entries. False where a customer has moved on.
 async fn write_hot(connection: &mut Connection, batch: &Batch) -> Result<bool, sqlx::Error> {
-    let known = batch.customers.iter().filter(|write| write.expected > 0);
+    if !write_customers(connection, batch).await? {
+        return Ok(false);
+    }
+    write_charges(connection, batch).await?;
+    write_entries(connection, batch).await?;
+    Ok(true)
+}
+
+async fn write_customers(connection: &mut Connection, batch: &Batch) -> Result<bool, sqlx::Error> {
     let mut customers = Vec::with_capacity(batch.customers.len());
-    for write in known {
+    for write in batch.customers.iter().filter(|write| write.expected > 0) {
         let customer = &write.customer;
         let status = customer.status.as_str();
-        customers.push((
-            customer.shard_key,
-            customer.id,
-            write.expected,
-            customer.position,
-            status,
-            json(&customer.state)?,
+        let state = json(&customer.state)?;
+        customers.push((customer.shard_key, customer.id, write.expected, customer.position, status, state));
+    }
+    if customers.is_empty() {
+        return Ok(true);
+    }
+    let written = sqlx::query(WRITE_CUSTOMERS).bind(json(&customers)?).execute(connection).await?;
+    Ok(usize::try_from(written.rows_affected()) == Ok(customers.len()))
+}
+
+async fn write_charges(connection: &mut Connection, batch: &Batch) -> Result<(), sqlx::Error> {
+    if batch.charges.is_empty() {
+        return Ok(());
+    }
+    let mut charges = Vec::with_capacity(batch.charges.len());
+    for row in &batch.charges {
+        let charge = &row.value;
+        charges.push((
+            (
+                row.shard_key,
+                charge.id,
+                row.customer_id,
+                &*row.tenant,
+                charge.position,
+                charge.operation_key.as_deref(),
+                charge.fingerprint,
+                charge.source.as_str(),
+                charge.hold,
+                &*charge.meter,
+                charge.quantity,
+                charge.subject.as_deref(),
+            ),
+            (
+                queries::dimensions_text(&charge.dimensions)?,
+                charge.price.as_deref(),
+                charge.priced_quantity,
+                charge.counted_before,
+                charge.asset.as_str(),
+                charge.amount,
+                charge.owed,
+                charge.balance_after,
+                charge.occurred_at.as_microsecond(),
+                charge.recorded_at.as_microsecond(),
+                charge.metadata.as_deref(),
+            ),
         ));
     }
-    if !customers.is_empty() {
-        let written = sqlx::query(WRITE_CUSTOMERS).bind(json(&customers)?).execute(&mut *connection).await?;
-        if usize::try_from(written.rows_affected()) != Ok(customers.len()) {
-            return Ok(false);
-        }
+    sqlx::query(WRITE_CHARGES).bind(json(&charges)?).execute(connection).await?;
+    Ok(())
+}
+
+async fn write_entries(connection: &mut Connection, batch: &Batch) -> Result<(), sqlx::Error> {
+    if batch.entries.is_empty() {
+        return Ok(());
     }
-    if !batch.charges.is_empty() {
-        let mut charges = Vec::with_capacity(batch.charges.len());
-        for row in &batch.charges {
-            let charge = &row.value;
-            let dimensions = queries::dimensions_text(&charge.dimensions)?;
-            charges.push((
-                (
-                    row.shard_key,
-                    charge.id,
-                    row.customer_id,
-                    &*row.tenant,
-                    charge.position,
-                    charge.operation_key.as_deref(),
-                    charge.fingerprint,
-                    charge.source.as_str(),
-                    charge.hold,
-                    &*charge.meter,
-                    charge.quantity,
-                    charge.subject.as_deref(),
-                ),
-                (
-                    dimensions,
-                    charge.price.as_deref(),
-                    charge.priced_quantity,
-                    charge.counted_before,
-                    charge.asset.as_str(),
-                    charge.amount,
-                    charge.owed,
-                    charge.balance_after,
-                    charge.occurred_at.as_microsecond(),
-                    charge.recorded_at.as_microsecond(),
-                    charge.metadata.as_deref(),
-                ),
-            ));
-        }
-        sqlx::query(WRITE_CHARGES).bind(json(&charges)?).execute(&mut *connection).await?;
-    }
-    if !batch.entries.is_empty() {
-        let entries: Vec<_> = batch
-            .entries
-            .iter()
-            .map(|(row, at)| {
-                let entry = &row.value;
-                (
-                    row.shard_key,
-                    row.customer_id,
-                    entry.position,
-                    entry.line,
-                    &*row.tenant,
-                    entry.kind.as_str(),
-                    entry.cause,
-                    entry.grant,
-                    entry.debit.as_str(),
-                    entry.credit.as_str(),
-                    entry.asset.as_str(),
-                    entry.amount,
-                    at.as_microsecond(),
-                )
-            })
-            .collect();
-        sqlx::query(WRITE_ENTRIES).bind(json(&entries)?).execute(&mut *connection).await?;
-    }
-    Ok(true)
+    let entries = batch.entries.iter().map(|(row, at)| {
+        let entry = &row.value;
+        (
+            row.shard_key,
+            row.customer_id,
+            entry.position,
+            entry.line,
+            &*row.tenant,
+            entry.kind.as_str(),
+            entry.cause,
+            entry.grant,
+            entry.debit.as_str(),
+            entry.credit.as_str(),
+            entry.asset.as_str(),
+            entry.amount,
+            at.as_microsecond(),
+        )
+    });
+    sqlx::query(WRITE_ENTRIES).bind(json(&entries.collect::<Vec<_>>())?).execute(connection).await?;
+    Ok(())
 }

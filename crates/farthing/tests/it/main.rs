@@ -8,3 +8,11 @@
 )]
 
 mod postgres;
+
+mod books;
+mod databases;
+mod freshness;
+mod operation_keys;
+mod product;
+mod service_faults;
+mod service_races;
