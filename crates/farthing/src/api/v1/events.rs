@@ -86,6 +86,7 @@ pub(in crate::api) struct CloudEventSchema {
 /// One event in either form.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 pub(in crate::api) enum EventBody {
     /// The short form.
     Short(NewEvent),
@@ -96,6 +97,7 @@ pub(in crate::api) enum EventBody {
 /// One event, or up to 1,000 in a list.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
+#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
 pub(in crate::api) enum EventsBody {
     /// One.
     One(EventBody),
