@@ -187,6 +187,8 @@ impl Draft<'_> {
         grant.expires_at = Some(now);
         self.post((EntryKind::Void, id), Some(id), (Account::Wallet, kind.source()), (&asset, left))?;
         self.decision.ended_grants.push((id, GrantEnd::Voided));
+        // Its expiry has changed, and with it its place in the order of use.
+        self.decision.customer.state.grants.sort_by_key(Grant::order);
         self.drop_empty_grants();
         Ok(())
     }
