@@ -148,6 +148,9 @@ impl Draft<'_> {
         let meter = catalog.meter(&request.meter)?;
         let price = catalog.price(meter, &request.dimensions)?;
         self.refuse_future(request.occurred_at)?;
+        if request.quantity.is_negative() {
+            return Err(Refusal::AmountOutOfRange);
+        }
         if source == Source::Charge {
             self.require_payment_method(meter)?;
         }
@@ -289,8 +292,7 @@ impl Draft<'_> {
             expires_at: None,
             meters: Vec::new(),
             since: position,
-        });
-        Ok(())
+        })
     }
 
     /// What the overage policy says of `short` that no grant covers.

@@ -137,6 +137,9 @@ impl Draft<'_> {
         if request.expires_at.is_some_and(|at| at <= self.now) {
             return Err(Refusal::AlreadyExpired);
         }
+        if request.amount.is_negative() {
+            return Err(Refusal::AmountOutOfRange);
+        }
         if self.decision.customer.state.grants.len() >= MOST_OPEN_GRANTS {
             return Err(Refusal::TooManyGrants { limit: MOST_OPEN_GRANTS });
         }
@@ -174,8 +177,7 @@ impl Draft<'_> {
             expires_at: request.expires_at,
             meters: request.meters.clone(),
             since: position,
-        });
-        Ok(())
+        })
     }
 
     /// Takes back what is left of a grant. What holds keep of it stays with them, and lapses when they end.
@@ -213,12 +215,16 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Adds an open grant at its place in the order of use.
-    pub(crate) fn insert_grant(&mut self, grant: Grant) {
+    /// Adds an open grant at its place in the order of use. A wallet whose sum would not fit is refused here, because
+    /// nobody could read it afterwards.
+    pub(crate) fn insert_grant(&mut self, grant: Grant) -> Result<(), Refusal> {
         let grants = &mut self.decision.customer.state.grants;
         let at = grants.partition_point(|other| other.order() < grant.order());
+        let same_asset = grants.iter().filter(|other| other.asset == grant.asset).chain([&grant]);
+        Micros::sum(same_asset.flat_map(|grant| [grant.remaining, grant.held]))?;
         grants.insert(at, grant);
         self.drop_empty_grants();
+        Ok(())
     }
 
     /// Takes from the debt in an asset.

@@ -207,6 +207,10 @@ impl Draft<'_> {
     /// Reserves so much more for a hold: the meter's own units first, then money at the price of the rest, then room
     /// for debt where the overage policy has any.
     fn reserve(&mut self, index: usize, more: HoldSize) -> Result<(), Refusal> {
+        let (HoldSize::Quantity(size) | HoldSize::Amount(size)) = more;
+        if size.is_negative() {
+            return Err(Refusal::AmountOutOfRange);
+        }
         let hold = &self.decision.customer.state.holds[index];
         let meter = self.catalog.meter(&hold.meter)?;
         let price = self.catalog.price(meter, &hold.dimensions)?;
