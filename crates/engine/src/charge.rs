@@ -165,7 +165,9 @@ impl Draft<'_> {
         let money = self.cover(&priced.asset, &meter.name, priced.amount, hold)?;
         let short = priced.amount.max(Micros::ZERO).minus(covered(&money)?)?;
         if source == Source::Charge {
-            self.judge_overage(&meter.name, &priced.asset, priced.amount, short)?;
+            // Without a price the quantity itself is what it takes, with the part that units cover.
+            let required = if price.is_some() { priced.amount } else { request.quantity };
+            self.judge_overage(&meter.name, &priced.asset, required, short)?;
         }
         covered_by.extend(money);
         self.book(request.id, &priced, &covered_by, short, hold)?;

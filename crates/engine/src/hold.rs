@@ -214,7 +214,7 @@ impl Draft<'_> {
         let hold = &self.decision.customer.state.holds[index];
         let meter = self.catalog.meter(&hold.meter)?;
         let price = self.catalog.price(meter, &hold.dimensions)?;
-        let (asset, amount) = match (more, price) {
+        let (asset, amount, required) = match (more, price) {
             (HoldSize::Quantity(quantity), price) => {
                 let priced_before = hold.quantity.minus(allocated(hold, &meter.unit)?)?;
                 let held_before = hold.quantity;
@@ -223,12 +223,15 @@ impl Draft<'_> {
                 self.decision.customer.state.holds[index].quantity = held_before.plus(quantity)?;
                 let rest = quantity.minus(covered(&units)?)?;
                 match price {
-                    Some(price) => (price.asset.clone(), self.price_more(price, priced_before, rest)?),
-                    None => (meter.unit.clone(), rest),
+                    Some(price) => {
+                        let amount = self.price_more(price, priced_before, rest)?;
+                        (price.asset.clone(), amount, amount)
+                    }
+                    None => (meter.unit.clone(), rest, quantity),
                 }
             }
-            (HoldSize::Amount(amount), Some(price)) => (price.asset.clone(), amount),
-            (HoldSize::Amount(amount), None) => (meter.unit.clone(), amount),
+            (HoldSize::Amount(amount), Some(price)) => (price.asset.clone(), amount, amount),
+            (HoldSize::Amount(amount), None) => (meter.unit.clone(), amount, amount),
         };
         let money = self.take(&asset, &meter.name, amount, Some(index))?;
         self.allocate(index, &money)?;
@@ -236,7 +239,7 @@ impl Draft<'_> {
         if short.is_zero() {
             return Ok(());
         }
-        self.judge_hold_overage(index, &asset, amount, short)?;
+        self.judge_hold_overage(index, &asset, required, short)?;
         let room = &mut self.decision.customer.state.holds[index].owed;
         let kept = room.as_ref().map_or(Micros::ZERO, |(_, kept)| *kept);
         *room = Some((asset, kept.plus(short)?));
@@ -244,9 +247,9 @@ impl Draft<'_> {
     }
 
     /// As for a charge; but what this hold itself keeps is not held by another.
-    fn judge_hold_overage(&self, index: usize, asset: &Asset, amount: Micros, short: Micros) -> Result<(), Refusal> {
+    fn judge_hold_overage(&self, index: usize, asset: &Asset, required: Micros, short: Micros) -> Result<(), Refusal> {
         let hold = &self.decision.customer.state.holds[index];
-        let verdict = self.judge_overage(&hold.meter, asset, amount, short);
+        let verdict = self.judge_overage(&hold.meter, asset, required, short);
         let Err(Refusal::HeldByOthers { asset, required, available, held }) = verdict else {
             return verdict;
         };
