@@ -90,12 +90,26 @@ pub fn check(catalog: &Catalog, customer: &Customer, request: &CheckRequest, now
         }
         Err(Refusal::AmountOutOfRange) => return Err(Refusal::AmountOutOfRange),
         Err(refusal) => {
-            answer.amount = match &refusal {
-                Refusal::InsufficientFunds { required, .. } | Refusal::HeldByOthers { required, .. } => Some(*required),
-                _ => None,
-            };
+            if is_for_lack_of_credit(&refusal) {
+                // Usage that has happened is priced in the same way, and never refused for this.
+                let mut draft = Draft::new(catalog, customer, now);
+                draft.lapse()?;
+                draft.charge(&charge, Source::Event, None)?;
+                answer.amount = draft.decision.charges.first().map(|charge| charge.amount);
+            }
             answer.refusal = Some(refusal);
         }
     }
     Ok(answer)
+}
+
+/// Whether a use was priced before it was refused.
+const fn is_for_lack_of_credit(refusal: &Refusal) -> bool {
+    matches!(
+        refusal,
+        Refusal::InsufficientFunds { .. }
+            | Refusal::HeldByOthers { .. }
+            | Refusal::LimitReached { .. }
+            | Refusal::PaymentRequired { .. }
+    )
 }
