@@ -147,7 +147,14 @@ impl Draft<'_> {
     pub(crate) fn settle_hold(&mut self, id: Uuid, charge: &ChargeRequest) -> Result<(), Refusal> {
         let index = self.find_hold(id)?;
         self.charge_hold(index, charge)?;
-        self.end_hold(index, HoldState::Settled)
+        self.end_hold(index, HoldState::Settled)?;
+        // What the hold gives back is available after the charge, but for what comes from a grant that has lapsed.
+        self.lapse()?;
+        if let Some(mut charge) = self.decision.charges.pop() {
+            charge.balance_after = self.available(&charge.asset, None)?;
+            self.decision.charges.push(charge);
+        }
+        Ok(())
     }
 
     /// Gives up a hold.
