@@ -158,9 +158,7 @@ impl Lane {
         let mut keys: Vec<CustomerKey> = requests.iter().map(|request| request.key.clone()).collect();
         keys.sort_unstable();
         keys.dedup();
-        let mut ids: Vec<_> = requests.iter().flat_map(|request| operations(request)).collect();
-        ids.sort_unstable();
-        ids.dedup();
+        let ids: Vec<_> = requests.iter().flat_map(|request| operations(request)).collect();
         let mut decided: Option<(Answers, Batch, Made)> = None;
         let committed = self
             .store

@@ -94,6 +94,13 @@ pub struct Scope {
     pub customer: Option<Uuid>,
 }
 
+impl Scope {
+    /// Whether this customer of the tenant may be seen.
+    fn sees(&self, customer: Uuid) -> bool {
+        self.customer.is_none_or(|own| own == customer)
+    }
+}
+
 /// What an asker knows of a customer: the id of its rows and its position. Not the position alone: after an erasure
 /// another customer has the address, and may come to the same position.
 pub type Known = (Uuid, i64);

@@ -16,3 +16,5 @@ mod operation_keys;
 mod product;
 mod service_faults;
 mod service_races;
+mod store_commits;
+mod store_reads;

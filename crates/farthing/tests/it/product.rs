@@ -97,7 +97,9 @@ impl Product {
 
     /// A keyed request for something other than a charge.
     pub(crate) fn keyed(&self, customer: &str, operation_key: &str, command: Command) -> Request {
-        let id = self.id_of(customer, "operation", operation_key);
+        let command_name = format!("{command:?}");
+        let kind = command_name.split(|letter: char| !letter.is_alphanumeric()).next().expect("it has a name");
+        let id = self.id_of(customer, kind, operation_key);
         let asked = fingerprint(&command);
         Request { operation: Some((id, asked)), ..self.request(customer, command) }
     }
