@@ -297,6 +297,9 @@ pub trait Store: Send + Sync {
     /// Answers when the database does.
     async fn ping(&self) -> Result<(), StoreError>;
 
+    /// The number of the latest migration.
+    async fn schema_version(&self) -> Result<i64, StoreError>;
+
     /// Customers by address, each with what the asker knows of it. For the service alone.
     async fn load_customers(&self, keys: &[(CustomerKey, Option<Known>)]) -> Result<Vec<Loaded>, StoreError>;
 
@@ -387,8 +390,10 @@ pub trait Store: Send + Sync {
 
     /// Every customer of every tenant, by bucket and id, for `verify`.
     async fn all_customers(&self, page: Page<(i32, Uuid)>) -> Result<Vec<CustomerRow>, StoreError>;
-    /// What the entries of a customer add up to, for `verify`.
-    async fn ledger_sums(&self, owner: OperationRef) -> Result<Vec<LedgerSum>, StoreError>;
+    /// What the entries of a customer add up to, those at this position included, for `verify`.
+    async fn ledger_sums(&self, owner: OperationRef, position: i64) -> Result<Vec<LedgerSum>, StoreError>;
+    /// The position of the latest entry of a customer, zero where it has none, for `verify`.
+    async fn last_position(&self, owner: OperationRef) -> Result<i64, StoreError>;
     /// Charges of a customer whose entries do not add up to what they say, for `verify`; at most ten.
     async fn unbalanced_charges(&self, owner: OperationRef) -> Result<Vec<Uuid>, StoreError>;
 }

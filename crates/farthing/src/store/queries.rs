@@ -50,6 +50,13 @@ impl Store for Backend {
         Ok(())
     }
 
+    async fn schema_version(&self) -> Result<i64, StoreError> {
+        let (version,): (i64,) = sqlx::query_as("SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations")
+            .fetch_one(&mut *self.shared().await?)
+            .await?;
+        Ok(version)
+    }
+
     async fn load_customers(&self, keys: &[(CustomerKey, Option<Known>)]) -> Result<Vec<Loaded>, StoreError> {
         self.load(keys).await
     }
@@ -463,18 +470,19 @@ impl Store for Backend {
         found.into_iter().map(CustomerColumns::row).collect()
     }
 
-    async fn ledger_sums(&self, owner: OperationRef) -> Result<Vec<LedgerSum>, StoreError> {
+    async fn ledger_sums(&self, owner: OperationRef, position: i64) -> Result<Vec<LedgerSum>, StoreError> {
         let found: Vec<(String, Option<Uuid>, String, i64)> = sqlx::query_as(
             "SELECT account, grant_id, asset, CAST(SUM(amount) AS BIGINT) FROM (
                  SELECT credit AS account, CASE WHEN credit = 'wallet' THEN grant_id END AS grant_id, asset, amount
-                 FROM entries WHERE shard_key = $1 AND customer_id = $2
+                 FROM entries WHERE shard_key = $1 AND customer_id = $2 AND position <= $3
                  UNION ALL
                  SELECT debit, CASE WHEN debit = 'wallet' THEN grant_id END, asset, -amount
-                 FROM entries WHERE shard_key = $1 AND customer_id = $2
+                 FROM entries WHERE shard_key = $1 AND customer_id = $2 AND position <= $3
              ) AS sides GROUP BY account, grant_id, asset",
         )
         .bind(owner.0)
         .bind(owner.1)
+        .bind(position)
         .fetch_all(&mut *self.shared().await?)
         .await?;
         let sum = |(account, grant, asset, amount): (String, Option<Uuid>, String, i64)| LedgerSum {
@@ -484,6 +492,17 @@ impl Store for Backend {
             amount: Micros::new(amount),
         };
         Ok(found.into_iter().map(sum).collect())
+    }
+
+    async fn last_position(&self, owner: OperationRef) -> Result<i64, StoreError> {
+        let (position,): (i64,) = sqlx::query_as(
+            "SELECT COALESCE(MAX(position), 0) FROM entries WHERE shard_key = $1 AND customer_id = $2",
+        )
+        .bind(owner.0)
+        .bind(owner.1)
+        .fetch_one(&mut *self.shared().await?)
+        .await?;
+        Ok(position)
     }
 
     async fn unbalanced_charges(&self, owner: OperationRef) -> Result<Vec<Uuid>, StoreError> {

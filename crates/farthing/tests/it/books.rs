@@ -13,7 +13,7 @@ pub(crate) async fn assert_balanced(store: &dyn Store) -> usize {
     for row in all_customers(store).await {
         let owner = (row.customer.shard_key, row.customer.id);
         let who = format!("{} of {} at {}", row.external_id, row.tenant, row.customer.position);
-        let sums = store.ledger_sums(owner).await.expect("the ledger adds up");
+        let sums = store.ledger_sums(owner, row.customer.position).await.expect("the ledger adds up");
         let ledger: BTreeMap<_, _> = sums
             .into_iter()
             .filter(|sum| ["wallet", "receivable"].contains(&&*sum.account) && !sum.amount.is_zero())

@@ -525,7 +525,7 @@ async fn the_auditor_sees_what_was_damaged() {
         assert_eq!(books::assert_balanced(store).await, 5);
         let grant = product.id_of("jane", "grant", "g1");
         let sums = async || {
-            let mut sums: Vec<_> = store.ledger_sums(owner).await.unwrap().into_iter().collect();
+            let mut sums: Vec<_> = store.ledger_sums(owner, i64::MAX).await.unwrap().into_iter().collect();
             sums.retain(|sum| sum.asset.as_str() == "USD");
             sums.sort_by_key(|sum| sum.account.clone());
             sums.into_iter().map(|sum| (sum.account, sum.grant, sum.amount.to_string())).collect::<Vec<_>>()
