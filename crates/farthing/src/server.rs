@@ -2,7 +2,9 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::SignedDuration;
 use tokio::net::TcpListener;
 
 use crate::api;
@@ -20,10 +22,25 @@ pub async fn serve(
     let router = api::router(app.clone());
     let address = listener.local_addr()?;
     tracing::info!(event = "serving", %address, database = app.store.name(), tenants = app.tenants.len());
+    let upkeep = tokio::spawn(forget_answers(app.clone()));
     axum::serve(listener, router).with_graceful_shutdown(stop).await?;
+    upkeep.abort();
     app.service.stop().await;
     tracing::info!(event = "stopped");
     Ok(())
+}
+
+/// Forgets the kept answers of whole requests a day after they were given: a repeat that comes later is a new request, whose
+/// parts still find what they made.
+async fn forget_answers(app: Arc<App>) {
+    let mut hours = tokio::time::interval(Duration::from_secs(3600));
+    loop {
+        hours.tick().await;
+        let Ok(before) = app.clock.now().checked_sub(SignedDuration::from_hours(24)) else { continue };
+        if let Err(error) = app.store.forget_operations(before).await {
+            tracing::warn!(event = "upkeep_failed", %error);
+        }
+    }
 }
 
 /// Ends when the process is told to end: Ctrl-C, or SIGTERM.

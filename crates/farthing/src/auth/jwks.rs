@@ -157,7 +157,7 @@ struct Attempt {
 impl RemoteKeySet {
     /// Prepares to fetch from a URL; fetches nothing yet.
     pub(super) fn new(url: Url, algorithm: Algorithm) -> Result<Self, reqwest::Error> {
-        install_tls_provider();
+        crate::tls::install_provider();
         let mut client = Client::builder().timeout(FETCH_TIMEOUT).redirect(reqwest::redirect::Policy::none());
         if is_loopback(&url) {
             client = client.no_proxy();
@@ -260,12 +260,6 @@ fn elapsed(since: Timestamp, now: Timestamp) -> Duration {
 /// Whether a URL stays on this machine, where neither TLS nor a proxy has a place.
 pub(super) fn is_loopback(url: &Url) -> bool {
     matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"))
-}
-
-/// Makes ring the process's TLS provider, which reqwest is built without.
-fn install_tls_provider() {
-    // The error says that a provider is set already, which is all that is wanted.
-    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 #[cfg(test)]
