@@ -2,7 +2,10 @@
 //! service loads, decides and commits, the store writes. Who may import whom is a table in one test (`layers`).
 
 pub mod auth;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod event;
 pub mod service;
 pub mod store;
+pub mod verify;

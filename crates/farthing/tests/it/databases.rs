@@ -62,6 +62,11 @@ impl Database {
         open(&self.place.address()).await
     }
 
+    /// Where it is, as the command line takes it.
+    pub(crate) fn address(&self) -> String {
+        self.place.address()
+    }
+
     /// Runs statements as the owner of the tables.
     pub(crate) async fn execute(&self, statements: impl Into<String>) {
         let statements = sqlx::raw_sql(AssertSqlSafe(statements.into()));

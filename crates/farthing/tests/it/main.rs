@@ -10,6 +10,10 @@
 mod postgres;
 
 mod books;
+mod cli_backup;
+mod cli_check;
+mod cli_keys;
+mod cli_program;
 mod databases;
 mod freshness;
 mod operation_keys;
