@@ -1,0 +1,22 @@
+//! The tenant file: one TOML file says what a product sells and under which rules. Read here into the engine's catalog
+//! and the shell's settings, with every mistake of the file reported at once, each with its place and how to mend it.
+//!
+//! One file per part of the tenant file; `section` reads fields and `error` says what is wrong. Nothing here looks at
+//! the process's environment by itself (it is handed in), opens the store, or decides anything about a customer.
+//! `docs/tenant-file.md` is the reference for people who write one.
+
+mod error;
+mod grant;
+mod import;
+mod jwt;
+mod meter;
+mod price;
+mod section;
+mod tenant;
+
+pub use error::{Position, TenantFileError};
+pub use import::{EventColumns, ImportDefaults};
+pub use tenant::{Mode, Tenant, load, parse};
+
+#[cfg(test)]
+mod tests;

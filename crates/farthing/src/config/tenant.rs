@@ -1,0 +1,203 @@
+//! The tenant file as a whole: `[tenant]`, `[overage]`, `[holds]`, and the parts that have files of their own.
+
+use std::collections::BTreeSet;
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use engine::{Asset, Catalog, Micros, Overage, OveragePolicy};
+use jiff::tz::TimeZone;
+use toml::Spanned;
+use toml::de::DeTable;
+
+use super::error::{Problems, TenantFileError, nearest};
+use super::grant::{Assets, read_grants};
+use super::import::{ImportDefaults, read_import};
+use super::jwt::{Surroundings, read_jwt};
+use super::meter::read_meters;
+use super::price::read_prices;
+use super::section::{NamePattern, Section};
+use crate::auth::JwtSettings;
+
+/// The largest file, in bytes.
+const LARGEST_FILE: usize = 1024 * 1024;
+const DEFAULT_HOLD_SECONDS: i64 = 900;
+const LONGEST_HOLD_SECONDS: i64 = 31 * 24 * 60 * 60;
+
+const MODES: [(&str, Mode); 2] = [("test", Mode::Test), ("live", Mode::Live)];
+const POLICIES: [(&str, OveragePolicy); 3] =
+    [("refuse", OveragePolicy::Refuse), ("owe", OveragePolicy::Owe), ("ask", OveragePolicy::Ask)];
+
+/// Whether a tenant's money is real.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Mode {
+    /// It is not.
+    #[default]
+    Test,
+    /// It is.
+    Live,
+}
+
+impl Mode {
+    /// The word in the tenant file, and in API keys.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Test => "test",
+            Self::Live => "live",
+        }
+    }
+}
+
+/// One product being billed, as its file says.
+#[derive(Clone, Debug)]
+pub struct Tenant {
+    /// What it sells and under which rules, for the engine; with the tenant's name.
+    pub catalog: Catalog,
+    /// Whether its money is real.
+    pub mode: Mode,
+    /// How its own users' tokens are verified; nothing where they have none.
+    pub jwt: Option<JwtSettings>,
+    /// What imports assume.
+    pub import: ImportDefaults,
+}
+
+/// Reads a tenant file. `environment` gives the value of an environment variable.
+///
+/// # Errors
+/// All mistakes of the file in its order, or why it cannot be read.
+pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Tenant, Vec<TenantFileError>> {
+    let file_name = path.display().to_string();
+    let unreadable = |problem: String, remedy: &str| {
+        vec![TenantFileError { file: file_name.clone(), position: None, problem, remedy: remedy.to_owned() }]
+    };
+    let mut bytes = Vec::new();
+    let most = u64::try_from(LARGEST_FILE).unwrap_or(u64::MAX);
+    std::fs::File::open(path)
+        // One byte more tells a file that is too large from one that just fits.
+        .and_then(|file| file.take(most.saturating_add(1)).read_to_end(&mut bytes))
+        .map_err(|error| unreadable(format!("cannot read the file: {error}"), "check its path and permissions"))?;
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => parse(text, &file_name, environment),
+        Err(_) if bytes.len() > LARGEST_FILE => Err(unreadable("the file is too large".to_owned(), TOO_LARGE)),
+        Err(error) => {
+            let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
+            let problems = Problems::default();
+            problems.add(before.len(), "the file is not UTF-8 from here on", "save it as UTF-8, as TOML requires");
+            Err(problems.into_errors(&file_name, &String::from_utf8_lossy(before)))
+        }
+    }
+}
+
+const TOO_LARGE: &str = "keep it to 1 MiB";
+
+/// Reads the text of a tenant file. `file_name` is what errors call it, and a relative `jwks_file` starts from its
+/// directory; `environment` gives the value of an environment variable.
+///
+/// # Errors
+/// All mistakes of the file in its order; where it is not TOML, all mistakes of syntax.
+pub fn parse(
+    text: &str,
+    file_name: &str,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Tenant, Vec<TenantFileError>> {
+    let problems = Problems::default();
+    if text.len() > LARGEST_FILE {
+        problems.add(0, "the file is too large", TOO_LARGE);
+        return Err(problems.into_errors(file_name, text));
+    }
+    let (document, syntax_errors) = DeTable::parse_recoverable(text);
+    for error in &syntax_errors {
+        let at = error.span().map_or(0, |span| span.start);
+        problems.add(at, format!("this is not TOML: {}", error.message()), "mend the syntax there");
+    }
+    let tenant = if syntax_errors.is_empty() {
+        let directory = Path::new(file_name).parent().unwrap_or(Path::new(""));
+        read(Section::root(document.get_ref(), &problems), &Surroundings { directory, environment })
+    } else {
+        None
+    };
+    let errors = problems.into_errors(file_name, text);
+    match tenant {
+        Some(tenant) if errors.is_empty() => Ok(tenant),
+        _ => Err(errors),
+    }
+}
+
+/// Reads the file, as far as it goes; nothing where there were mistakes that leave no tenant at all.
+fn read(mut root: Section<'_>, surroundings: &Surroundings<'_>) -> Option<Tenant> {
+    let identity = read_identity(&mut root);
+    let meters = read_meters(&mut root);
+    let prices = read_prices(&mut root, &meters, identity.currency.as_ref());
+    let priced = prices.iter().map(|price| price.asset.clone());
+    let currencies: BTreeSet<Asset> = priced.chain(identity.currency.clone()).collect();
+    let grants = read_grants(&mut root, &Assets { currency: identity.currency.clone(), currencies, meters: &meters });
+    let overage = read_overage(&mut root);
+    let hold_seconds = read_hold_seconds(&mut root);
+    let import = read_import(&mut root, &meters);
+    let jwt = read_jwt(&mut root, surroundings);
+    root.finish();
+    let catalog = Catalog {
+        tenant: identity.name?,
+        currency: identity.currency?,
+        time_zone: identity.time_zone,
+        meters,
+        prices,
+        grants,
+        overage,
+        hold_seconds,
+    };
+    Some(Tenant { catalog, mode: identity.mode, jwt, import })
+}
+
+/// What `[tenant]` says.
+struct Identity {
+    name: Option<Arc<str>>,
+    mode: Mode,
+    currency: Option<Asset>,
+    time_zone: TimeZone,
+}
+
+fn read_identity(root: &mut Section<'_>) -> Identity {
+    root.require("tenant", "[tenant]");
+    let Some(mut section) = root.section("tenant", "[tenant]") else {
+        return Identity { name: None, mode: Mode::Test, currency: None, time_zone: TimeZone::UTC };
+    };
+    section.require("name", "name = \"assistant\"");
+    let name = section.name("name", &NamePattern::SLUG).map(|name| Arc::from(name.into_inner()));
+    let mode = section.choice("mode", &MODES).unwrap_or_default();
+    section.require("currency", "currency = \"USD\"");
+    let currency = section.currency("currency").map(Spanned::into_inner);
+    let time_zone = read_time_zone(&mut section).unwrap_or(TimeZone::UTC);
+    section.finish();
+    Identity { name, mode, currency, time_zone }
+}
+
+fn read_time_zone(section: &mut Section<'_>) -> Option<TimeZone> {
+    let name = section.text("time_zone")?;
+    if let Ok(time_zone) = TimeZone::get(name.get_ref()) {
+        return Some(time_zone);
+    }
+    let known: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
+    let remedy = match nearest(name.get_ref(), known.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "use an IANA name such as `UTC` or `Europe/Berlin`".to_owned(),
+    };
+    section.problems.add(name.span().start, format!("unknown time zone `{}`", name.get_ref()), remedy);
+    None
+}
+
+fn read_overage(root: &mut Section<'_>) -> Overage {
+    let Some(mut section) = root.section("overage", "[overage]") else { return Overage::default() };
+    let policy = section.choice("policy", &POLICIES).unwrap_or_default();
+    let limit = section.micros("limit", Micros::ZERO).map(Spanned::into_inner);
+    section.finish();
+    Overage { policy, limit }
+}
+
+fn read_hold_seconds(root: &mut Section<'_>) -> i64 {
+    let Some(mut section) = root.section("holds", "[holds]") else { return DEFAULT_HOLD_SECONDS };
+    let seconds = section.integer("seconds", 1..=LONGEST_HOLD_SECONDS);
+    section.finish();
+    seconds.unwrap_or(DEFAULT_HOLD_SECONDS)
+}
