@@ -311,7 +311,11 @@ impl Draft<'_> {
         let customer = &self.decision.customer;
         let overage = customer.state.overage.unwrap_or(self.catalog.overage);
         match overage.policy {
-            OveragePolicy::Ask => Err(Refusal::PaymentRequired { asset: asset.clone(), amount: short }),
+            OveragePolicy::Ask => {
+                // A payment pays the debt first.
+                let amount = customer.owed(asset).plus(short)?;
+                Err(Refusal::PaymentRequired { asset: asset.clone(), amount })
+            }
             OveragePolicy::Owe => {
                 let rooms = customer.state.holds.iter().filter_map(|hold| hold.owed.as_ref());
                 let kept = Micros::sum(rooms.filter(|(of, _)| of == asset).map(|(_, room)| *room))?;

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::catalog::Catalog;
 use crate::charge::Cover;
-use crate::customer::Customer;
+use crate::customer::{Customer, State};
 use crate::decision::Decision;
 use crate::grant::{Grant, GrantEnd};
 use crate::hold::{Hold, HoldState};
@@ -35,9 +35,7 @@ pub struct Balance {
 /// # Errors
 /// `AmountOutOfRange` where a sum does not fit.
 pub fn balances(catalog: &Catalog, customer: &Customer, now: Timestamp) -> Result<BTreeMap<Asset, Balance>, Refusal> {
-    let mut draft = Draft::new(catalog, customer, now);
-    draft.lapse()?;
-    let state = &draft.decision.customer.state;
+    let state = at(catalog, customer, now)?;
     let mut balances: BTreeMap<Asset, Balance> = BTreeMap::new();
     for grant in &state.grants {
         let balance = balances.entry(grant.asset.clone()).or_default();
@@ -49,6 +47,16 @@ pub fn balances(catalog: &Catalog, customer: &Customer, now: Timestamp) -> Resul
         balances.entry(asset.clone()).or_default().owed = *owed;
     }
     Ok(balances)
+}
+
+/// The state of a customer at an instant: without what has lapsed by then, whether or not the ledger has booked it yet.
+///
+/// # Errors
+/// `AmountOutOfRange` where a sum does not fit.
+pub fn at(catalog: &Catalog, customer: &Customer, now: Timestamp) -> Result<State, Refusal> {
+    let mut draft = Draft::new(catalog, customer, now);
+    draft.lapse()?;
+    Ok(draft.decision.customer.state)
 }
 
 /// A decision in the making: the customer as it will be, and the entries that lead there.

@@ -13,8 +13,8 @@ use engine::customer::State;
 use engine::rating::rate;
 use engine::wallet::balances;
 use engine::{
-    Account, Asset, Charge, CheckRequest, Command, Customer, CustomerChange, Decision, EntryKind, Grant, Micros,
-    OveragePolicy, Refusal, check, decide,
+    Account, Asset, Charge, CheckRequest, Command, Customer, CustomerChange, Decision, EntryKind, Grant, GrantKind,
+    GrantRequest, Micros, OveragePolicy, Refusal, check, decide,
 };
 use life::{Step, life, price, quantity};
 use model::Months;
@@ -244,6 +244,28 @@ proptest! {
             }
             let owed = decision.charges.iter().filter(|charge| !charge.owed.is_zero());
             prop_assert!(overage.policy == OveragePolicy::Owe || owed.count() == 0);
+        }
+    }
+
+    /// Who pays what a refusal asks for may then do what it asked for.
+    #[test]
+    fn the_payment_that_is_asked_for_is_enough((catalog, steps) in life()) {
+        for step in &steps {
+            let Err(Refusal::PaymentRequired { asset, amount }) = &step.outcome else { continue };
+            let payment = Command::Grant(GrantRequest {
+                id: Uuid::from_u128(u128::MAX),
+                asset: asset.to_string(),
+                amount: *amount,
+                kind: GrantKind::Paid,
+                priority: 0,
+                expires_at: None,
+                meters: Vec::new(),
+                reason: None,
+            });
+            let paid = decide(&catalog, &step.before, &payment, step.now).unwrap().customer;
+            let outcome = decide(&catalog, &paid, &step.command, step.now);
+            let several = matches!(&step.command, Command::Charge(requests) if requests.len() > 1);
+            prop_assert!(several || outcome.is_ok(), "{:?}", outcome);
         }
     }
 
