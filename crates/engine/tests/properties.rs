@@ -269,6 +269,26 @@ proptest! {
         }
     }
 
+    /// What others hold is enough, once they give it up. (Not where a grant has lapsed or was taken back meanwhile: what
+    /// is given back to it has lapsed too.)
+    #[test]
+    fn who_waits_for_others_may_go_on_when_they_end((catalog, steps) in life()) {
+        for step in &steps {
+            let Err(Refusal::HeldByOthers { .. }) = &step.outcome else { continue };
+            if step.before.state.grants.iter().any(|grant| grant.has_expired(step.now)) {
+                continue;
+            }
+            let mut customer = step.before.clone();
+            for hold in step.before.state.holds.iter().filter(|hold| Some(hold.id) != own_hold(&step.command)) {
+                let released = decide(&catalog, &customer, &Command::ReleaseHold { hold: hold.id }, step.now);
+                customer = released.map_or(customer, |decision| decision.customer);
+            }
+            let outcome = decide(&catalog, &customer, &step.command, step.now);
+            let several = matches!(&step.command, Command::Charge(requests) if requests.len() > 1);
+            prop_assert!(several || outcome.is_ok(), "{:?}", outcome);
+        }
+    }
+
     /// Usage that has happened is recorded, whoever the customer is and whatever it has; and so is the use of a hold.
     #[test]
     fn what_has_happened_is_never_refused((_, steps) in life()) {

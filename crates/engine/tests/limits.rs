@@ -1,0 +1,85 @@
+//! A customer's row stays small: so many open grants and so many open holds, and not one more.
+#![expect(clippy::unwrap_used, reason = "what these tests ask for is granted, but for the last")]
+
+use std::collections::BTreeMap;
+
+use engine::grant::MOST_OPEN_GRANTS;
+use engine::hold::MOST_OPEN_HOLDS;
+use engine::{
+    Asset, Catalog, Command, Customer, CustomerChange, GrantKind, GrantRequest, HoldRequest, HoldSize, Meter, Micros,
+    Overage, Refusal, decide,
+};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use uuid::Uuid;
+
+fn catalog() -> Catalog {
+    let meter = Meter {
+        name: "use".into(),
+        unit: Asset::new("use"),
+        event_type: None,
+        property: None,
+        dimensions: [].into(),
+        requires_payment_method: false,
+    };
+    Catalog {
+        tenant: "tenant".into(),
+        currency: Asset::new("USD"),
+        time_zone: TimeZone::UTC,
+        meters: [(meter.name.clone(), meter)].into(),
+        prices: Vec::new(),
+        grants: Vec::new(),
+        overage: Overage::default(),
+        hold_seconds: 900,
+    }
+}
+
+fn grant(id: usize, amount: Micros) -> Command {
+    Command::Grant(GrantRequest {
+        id: Uuid::from_u128(id as u128),
+        asset: "use".to_owned(),
+        amount,
+        kind: GrantKind::Paid,
+        priority: 0,
+        expires_at: None,
+        meters: Vec::new(),
+        reason: None,
+    })
+}
+
+fn hold(id: usize) -> Command {
+    Command::Hold(HoldRequest {
+        id: Uuid::from_u128(id as u128),
+        meter: "use".into(),
+        size: HoldSize::Quantity(Micros::ONE),
+        subject: None,
+        dimensions: BTreeMap::new(),
+        expires_at: None,
+    })
+}
+
+/// A customer to whom these commands happened, and what the engine says to one more.
+fn after(commands: impl IntoIterator<Item = Command>, last: &Command) -> Option<Refusal> {
+    let created = [Command::Upsert(CustomerChange::default())];
+    let mut customer = Customer::new(Uuid::from_u128(1), 0);
+    for command in created.into_iter().chain(commands) {
+        customer = decide(&catalog(), &customer, &command, Timestamp::UNIX_EPOCH).unwrap().customer;
+    }
+    decide(&catalog(), &customer, last, Timestamp::UNIX_EPOCH).err()
+}
+
+#[test]
+fn so_many_open_grants_and_no_more() {
+    let grants = |count: usize| (0..count).map(|id| grant(id, Micros::ONE));
+    assert_eq!(after(grants(MOST_OPEN_GRANTS - 1), &grant(999, Micros::ONE)), None);
+    let refusal = after(grants(MOST_OPEN_GRANTS), &grant(999, Micros::ONE)).unwrap();
+    assert_eq!((refusal.code(), &refusal), ("too_many_grants", &Refusal::TooManyGrants { limit: MOST_OPEN_GRANTS }));
+}
+
+#[test]
+fn so_many_open_holds_and_no_more() {
+    let holds = |count: usize| [grant(0, Micros::new(1_000_000_000))].into_iter().chain((0..count).map(hold));
+    assert_eq!(after(holds(MOST_OPEN_HOLDS - 1), &hold(999)), None);
+    let refusal = after(holds(MOST_OPEN_HOLDS), &hold(999)).unwrap();
+    assert_eq!((refusal.code(), &refusal), ("too_many_holds", &Refusal::TooManyHolds { limit: MOST_OPEN_HOLDS }));
+}
