@@ -18,6 +18,16 @@ macro_rules! rows {
         concat!("jsonb_array_elements(CAST($", $parameter, " AS jsonb)) AS t(value)")
     };
 }
+/// For each row so far, the rows of a table that a condition finds by their key. The planner is kept from turning this
+/// round: a generic plan made while the table is small would walk all of a customer's rows for each row so far.
+macro_rules! for_each {
+    ($table:literal, $alias:literal, $($condition:expr),+) => {
+        concat!(
+            " CROSS JOIN LATERAL (SELECT ", $alias, ".* FROM ", $table, " AS ", $alias, " WHERE ", $($condition),+,
+            " OFFSET 0) AS ", $alias
+        )
+    };
+}
 macro_rules! uuid {
     ($field:literal) => {
         concat!("CAST(t.value->>'", $field, "' AS uuid)")

@@ -1,5 +1,5 @@
 //! The queries, in ordinary SQL that both engines read; compiled once for each driver, which gives the few words that
-//! differ (`rows!`, `uuid!`, `in_buckets!`, `json_of!`, `for_update!`) and the statements of the hot path.
+//! differ (`rows!`, `for_each!`, `uuid!`, `in_buckets!`, `json_of!`, `for_update!`) and the statements of the hot path.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -495,13 +495,12 @@ impl Store for Backend {
     }
 
     async fn last_position(&self, owner: OperationRef) -> Result<i64, StoreError> {
-        let (position,): (i64,) = sqlx::query_as(
-            "SELECT COALESCE(MAX(position), 0) FROM entries WHERE shard_key = $1 AND customer_id = $2",
-        )
-        .bind(owner.0)
-        .bind(owner.1)
-        .fetch_one(&mut *self.shared().await?)
-        .await?;
+        let (position,): (i64,) =
+            sqlx::query_as("SELECT COALESCE(MAX(position), 0) FROM entries WHERE shard_key = $1 AND customer_id = $2")
+                .bind(owner.0)
+                .bind(owner.1)
+                .fetch_one(&mut *self.shared().await?)
+                .await?;
         Ok(position)
     }
 
@@ -585,13 +584,19 @@ async fn find_priors(connection: &mut Connection, ids: &[OperationRef]) -> Resul
         charge_columns!(),
         " FROM ",
         rows!("1"),
-        " CROSS JOIN charges AS c JOIN customers AS k ON k.shard_key = c.shard_key AND k.customer_id = c.customer_id
-         WHERE ",
-        in_buckets!("c.shard_key", "2"),
-        " AND ",
-        in_buckets!("k.shard_key", "2"),
-        " AND c.shard_key = CAST(t.value->>'s' AS INT) AND c.id = ",
-        uuid!("i")
+        for_each!(
+            "charges",
+            "c",
+            in_buckets!("c.shard_key", "2"),
+            " AND c.shard_key = CAST(t.value->>'s' AS INT) AND c.id = ",
+            uuid!("i")
+        ),
+        for_each!(
+            "customers",
+            "k",
+            in_buckets!("k.shard_key", "2"),
+            " AND k.shard_key = c.shard_key AND k.customer_id = c.customer_id"
+        )
     ))
     .bind(&wanted)
     .bind(buckets(&touched))
@@ -604,11 +609,13 @@ async fn find_priors(connection: &mut Connection, ids: &[OperationRef]) -> Resul
     let operations: Vec<(Uuid, i64, String)> = sqlx::query_as(concat!(
         "SELECT o.id, o.fingerprint, o.answer FROM ",
         rows!("1"),
-        " CROSS JOIN operations AS o
-         WHERE ",
-        in_buckets!("o.shard_key", "2"),
-        " AND o.shard_key = CAST(t.value->>'s' AS INT) AND o.id = ",
-        uuid!("i")
+        for_each!(
+            "operations",
+            "o",
+            in_buckets!("o.shard_key", "2"),
+            " AND o.shard_key = CAST(t.value->>'s' AS INT) AND o.id = ",
+            uuid!("i")
+        )
     ))
     .bind(&wanted)
     .bind(buckets(&touched))
@@ -631,13 +638,15 @@ async fn with_covers(connection: &mut Connection, charges: Vec<ChargeColumns>) -
         "SELECT e.position, e.line, e.kind, e.cause_id, e.grant_id, e.debit, e.credit, e.asset, e.amount, e.recorded_at
          FROM ",
         rows!("1"),
-        " CROSS JOIN entries AS e
-         WHERE ",
-        in_buckets!("e.shard_key", "2"),
-        " AND e.shard_key = CAST(t.value->>'s' AS INT) AND e.customer_id = ",
-        uuid!("c"),
-        " AND e.position = CAST(t.value->>'p' AS BIGINT) AND e.kind = 'charge' AND e.debit = 'wallet'
-         ORDER BY e.position, e.line"
+        for_each!(
+            "entries",
+            "e",
+            in_buckets!("e.shard_key", "2"),
+            " AND e.shard_key = CAST(t.value->>'s' AS INT) AND e.customer_id = ",
+            uuid!("c"),
+            " AND e.position = CAST(t.value->>'p' AS BIGINT) AND e.kind = 'charge' AND e.debit = 'wallet'"
+        ),
+        " ORDER BY e.position, e.line"
     ))
     .bind(text(&wanted)?)
     .bind(buckets(&distinct(charges.iter().map(|row| row.shard_key))))

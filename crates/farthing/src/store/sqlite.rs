@@ -20,6 +20,12 @@ macro_rules! rows {
         concat!("json_each($", $parameter, ") AS t")
     };
 }
+/// For each row so far, the rows of a table that a condition finds by their key. SQLite keeps the order of a cross join.
+macro_rules! for_each {
+    ($table:literal, $alias:literal, $($condition:expr),+) => {
+        concat!(" CROSS JOIN ", $table, " AS ", $alias, " ON ", $($condition),+)
+    };
+}
 macro_rules! uuid {
     ($field:literal) => {
         concat!("unhex(t.value->>'", $field, "', '-')")
