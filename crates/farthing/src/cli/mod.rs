@@ -4,6 +4,7 @@
 //! when something was found to be wrong or could not be done, and with 2 when the command line asks for what there is not.
 
 mod backup;
+mod bench;
 mod check;
 mod demo;
 mod import;
@@ -68,6 +69,11 @@ enum Command {
     Restore(backup::RestoreArguments),
     /// Bring the database to the schema of this version
     Migrate,
+    /// Measure speed and memory on this machine, in a database without customers
+    Bench(bench::Arguments),
+    /// The no-op server of `bench`
+    #[command(hide = true)]
+    BenchNoop,
 }
 
 /// How a command ended that could do its work.
@@ -94,7 +100,7 @@ enum Failure {
 pub async fn run(arguments: Arguments) -> ExitCode {
     let database = Database(arguments.database);
     match &arguments.command {
-        Command::Serve(_) => telemetry::start_logs(),
+        Command::Serve(_) | Command::BenchNoop => telemetry::start_logs(),
         _ => start_plain_logs(),
     }
     let done = match arguments.command {
@@ -107,6 +113,8 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Backup(arguments) => backup::backup(&database, &arguments).await,
         Command::Restore(arguments) => backup::restore(&database, &arguments).await,
         Command::Migrate => migrate::run(&database).await,
+        Command::Bench(arguments) => bench::run(&database, arguments).await,
+        Command::BenchNoop => bench::serve_noop().await,
     };
     match done {
         Ok(Outcome::Good) => ExitCode::SUCCESS,
