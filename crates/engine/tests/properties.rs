@@ -27,7 +27,7 @@ fn cases(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(cases(192))]
+    #![proptest_config(cases(128))]
 
     /// Credits minus debits of the wallet are what is left and held of each open grant, those of the receivable what is
     /// owed; and nothing of it is ever below nothing.
