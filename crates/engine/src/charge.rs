@@ -156,9 +156,9 @@ impl Draft<'_> {
         }
         let mut covered_by = self.cover(&meter.unit, &meter.name, request.quantity, hold)?;
         let priced_quantity = request.quantity.minus(covered(&covered_by)?)?;
-        let covered_in_units = priced_quantity.is_zero() && !request.quantity.is_zero();
         let priced = match price {
-            Some(price) if covered_in_units => Priced::nothing(price.asset.clone()),
+            // Nothing was used, or units cover it all: a call that never connected costs nothing, at a flat price too.
+            Some(price) if priced_quantity.is_zero() => Priced::nothing(price.asset.clone()),
             Some(price) => self.price(price, priced_quantity, request.occurred_at)?,
             None => Priced { amount: priced_quantity, ..Priced::nothing(meter.unit.clone()) },
         };

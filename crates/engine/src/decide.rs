@@ -7,6 +7,7 @@ use crate::charge::Source;
 use crate::command::{Command, CustomerChange, Profile};
 use crate::customer::{Customer, Status};
 use crate::decision::Decision;
+use crate::grant::GrantKind;
 use crate::hold::HoldState;
 use crate::refusal::Refusal;
 use crate::wallet::Draft;
@@ -40,7 +41,10 @@ pub fn decide(catalog: &Catalog, customer: &Customer, command: &Command, now: Ti
             }
         }
         Command::Grant(request) => {
-            draft.refuse_closed()?;
+            // What a closed customer pays is paid; it is given nothing else.
+            if request.kind != GrantKind::Paid {
+                draft.refuse_closed()?;
+            }
             draft.grant(request)?;
         }
         Command::VoidGrant { grant } => draft.void_grant(*grant)?,

@@ -81,7 +81,7 @@ pub struct Tier {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "model", rename_all = "snake_case")]
 pub enum Model {
-    /// So much for each charge, whatever the quantity.
+    /// So much for each charge of more than nothing, whatever the quantity.
     Flat {
         /// For one charge.
         amount: Rate,
