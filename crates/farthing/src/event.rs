@@ -4,11 +4,13 @@
 //! It decides nothing about a customer: the charges go to the engine as `Command::Record`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use engine::{Catalog, ChargeRequest, Meter, Micros, Refusal, id};
 use jiff::{SignedDuration, Timestamp};
-use serde::Deserialize;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -52,6 +54,9 @@ pub enum UsageError {
     /// The event names no customer.
     #[error("the event names no customer: give it an attribute `customer`, or its id as `subject`")]
     NoCustomer,
+    /// The event is said to have happened before 1970.
+    #[error("time has to be 1970 or later")]
+    Time,
     /// The event has no quantity at all.
     #[error("the event has no quantity")]
     NoQuantity,
@@ -104,6 +109,9 @@ impl Usage {
         }
         for value in self.dimensions.values() {
             check_text("the value of a dimension", value)?;
+        }
+        if self.time.is_some_and(|time| time < Timestamp::UNIX_EPOCH) {
+            return Err(UsageError::Time);
         }
         if self.quantities.is_empty() {
             return Err(UsageError::NoQuantity);
@@ -207,8 +215,31 @@ pub struct CloudEvent {
     /// The customer's id: an extension attribute.
     pub customer: Option<String>,
     /// What was used.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "members")]
     pub data: BTreeMap<String, Box<RawValue>>,
+}
+
+/// The members of an object, each of which may be there once: two quantities of one name leave none to be charged.
+fn members<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Box<RawValue>>, D::Error> {
+    struct Members;
+    impl<'de> Visitor<'de> for Members {
+        type Value = BTreeMap<String, Box<RawValue>>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut members = BTreeMap::new();
+            while let Some((name, value)) = map.next_entry()? {
+                if members.insert(name, value).is_some() {
+                    return Err(A::Error::custom("the same member is there twice"));
+                }
+            }
+            Ok(members)
+        }
+    }
+    deserializer.deserialize_map(Members)
 }
 
 impl CloudEvent {
@@ -353,6 +384,7 @@ mod tests {
                 "the event names no customer: give it an attribute `customer`, or its id as `subject`",
             ),
             ("acme", "", "customer has to be 1 to 255 characters, none of them a control character"),
+            ("2026-11-20T11:59:58.1234567Z", "1969-12-31T23:59:59Z", "time has to be 1970 or later"),
             ("acme", "erased_x", "customer may not begin with `erased_`, which marks erased customers"),
         ] {
             assert_eq!(cloud_event(&REQUEST.replacen(from, to, 1)).unwrap_err().to_string(), expected, "{from} {to}");

@@ -19,15 +19,18 @@ pub fn fingerprint(asked: &impl Serialize) -> i64 {
     i64::from_be_bytes(first)
 }
 
-/// The keys whose request is under way in this process.
+/// The keys whose request is under way in this process: tenant, what the key is about, key.
 #[derive(Debug, Default)]
-pub struct InFlight(Mutex<HashSet<(String, String)>>);
+pub struct InFlight(Mutex<HashSet<Entry>>);
+
+type Entry = (String, String, String);
 
 impl InFlight {
-    /// Enters a tenant's key; nothing where its request is under way already. It leaves when the guard is dropped.
+    /// Enters a tenant's key; nothing where its request is under way already. It leaves when the guard is dropped. The
+    /// same key `about` another customer (or hold, or list) is another key.
     #[must_use]
-    pub fn enter(&self, tenant: &str, key: &str) -> Option<InFlightGuard<'_>> {
-        let entry = (tenant.to_owned(), key.to_owned());
+    pub fn enter(&self, tenant: &str, about: &str, key: &str) -> Option<InFlightGuard<'_>> {
+        let entry = (tenant.to_owned(), about.to_owned(), key.to_owned());
         let mut keys = self.0.lock().ok()?;
         keys.insert(entry.clone()).then(|| InFlightGuard { keys: &self.0, entry })
     }
@@ -36,8 +39,8 @@ impl InFlight {
 /// A key under way.
 #[derive(Debug)]
 pub struct InFlightGuard<'a> {
-    keys: &'a Mutex<HashSet<(String, String)>>,
-    entry: (String, String),
+    keys: &'a Mutex<HashSet<Entry>>,
+    entry: Entry,
 }
 
 impl Drop for InFlightGuard<'_> {

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header};
 use engine::Micros;
-use serde::de::{DeserializeOwned, Error};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -56,17 +58,17 @@ pub(super) async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<
     })
 }
 
-/// Parses JSON. The path to what is wrong is looked for only when something is.
+/// Parses a JSON object. The path to what is wrong is looked for only when something is.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).or_else(|_| {
+    serde_json::from_slice(bytes).map(|Object(value)| value).map_err(|_| {
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-        let parsed: Result<T, _> = serde_path_to_error::deserialize(&mut deserializer);
+        let parsed: Result<Object<T>, _> = serde_path_to_error::deserialize(&mut deserializer);
         match parsed {
             Err(error) if error.inner().is_data() => {
-                Err(Problem::invalid("invalid_value", words(error.inner())).at(pointer(error.path())))
+                Problem::invalid("invalid_value", words(error.inner())).at(pointer(error.path()))
             }
-            Err(error) => Err(Problem::invalid("invalid_json", words(error.inner()))),
-            Ok(_) => Err(Problem::invalid("invalid_json", "there is something behind the JSON value")),
+            Err(error) => Problem::invalid("invalid_json", words(error.inner())),
+            Ok(_) => Problem::invalid("invalid_json", "there is something behind the JSON value"),
         }
     })
 }
@@ -95,6 +97,29 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
     pointer
 }
 
+/// A JSON object. A structure alone would also be read from a list of its members.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(transparent)]
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData))
+    }
+}
+
 /// An exact decimal number, sent as a JSON number or as text: an amount, or a quantity.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Number(pub(super) Micros);
@@ -103,8 +128,13 @@ impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // The number's own text, so that no float ever stands between.
         let raw = <&RawValue>::deserialize(deserializer)?.get();
-        let text = raw.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(raw);
-        if !text.starts_with(|c: char| c.is_ascii_digit() || c == '-') {
+        let quoted = raw.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+        let text = quoted.unwrap_or(raw);
+        let is_number = match quoted {
+            Some(text) => is_plain_decimal(text),
+            None => raw.starts_with(|c: char| c.is_ascii_digit() || c == '-'),
+        };
+        if !is_number {
             return Err(D::Error::custom("expected a decimal number, such as 12.5 or \"12.5\""));
         }
         let micros: Micros = text.parse().map_err(|error| D::Error::custom(format!("`{text}` {error}")))?;
@@ -113,6 +143,13 @@ impl<'de> Deserialize<'de> for Number {
         }
         Ok(Self(micros))
     }
+}
+
+/// Digits, with or without a point between them.
+fn is_plain_decimal(text: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    digits(whole) && digits(fraction)
 }
 
 impl Serialize for Number {
@@ -175,11 +212,28 @@ const MOST_LABELS: usize = 16;
 
 impl<'de> Deserialize<'de> for Labels {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let labels: BTreeMap<Name, Name> = BTreeMap::deserialize(deserializer)?;
-        if labels.len() > MOST_LABELS {
-            return Err(D::Error::custom(format!("expected at most {MOST_LABELS} members")));
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Labels;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "an object of at most {MOST_LABELS} texts")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Labels, A::Error> {
+                let mut labels = BTreeMap::new();
+                while let Some((name, text)) = members.next_entry::<Name, Name>()? {
+                    if labels.len() == MOST_LABELS {
+                        return Err(A::Error::custom(format!("expected at most {MOST_LABELS} members")));
+                    }
+                    if labels.insert(name.into_string(), text.into_string()).is_some() {
+                        return Err(A::Error::custom("the same member is there twice"));
+                    }
+                }
+                Ok(Labels(labels))
+            }
         }
-        Ok(Self(labels.into_iter().map(|(name, text)| (name.into_string(), text.into_string())).collect()))
+        deserializer.deserialize_map(Members)
     }
 }
 

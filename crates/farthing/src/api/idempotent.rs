@@ -13,13 +13,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::body::Text;
+use super::caller::Caller;
 use super::problem::Problem;
 use crate::app::App;
 use crate::idempotency::InFlightGuard;
-use crate::store::Operation;
+use crate::store::{CustomerKey, Operation};
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// What the key of a request over many customers is about.
+pub(super) const LIST: &str = "";
 
 /// The key of a request, where it has one.
 pub(super) struct IdempotencyKey(Option<String>);
@@ -28,13 +32,14 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let Some(value) = parts.headers.get(&KEY) else { return Ok(Self(None)) };
-        let text = value.to_str().unwrap_or_default();
+        let mut values = parts.headers.get_all(&KEY).iter();
+        let Some(value) = values.next() else { return Ok(Self(None)) };
+        let text = if values.next().is_none() { value.to_str().unwrap_or_default() } else { "" };
         // The draft makes it a structured string in quotes; most clients send it bare.
         let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
         let key = Text::<255>::new(bare.to_owned());
         let invalid = |_| {
-            let detail = "an idempotency key is 1 to 255 visible ASCII characters";
+            let detail = "an idempotency key is 1 to 255 visible ASCII characters, sent once";
             Problem::invalid("idempotency_key_invalid", detail).at("Idempotency-Key")
         };
         Ok(Self(Some(key.map_err(invalid)?.into_string())))
@@ -54,10 +59,15 @@ impl IdempotencyKey {
         }
     }
 
-    /// Enters the header's key as under way.
-    pub(super) fn enter<'a>(&self, app: &'a App, tenant: &str) -> Result<Option<InFlightGuard<'a>>, Problem> {
+    /// Enters the header's key as under way, for what the request is about: a customer, a hold, or a list (`LIST`).
+    pub(super) fn enter<'a>(
+        &self,
+        app: &'a App,
+        caller: &Caller,
+        about: &str,
+    ) -> Result<Option<InFlightGuard<'a>>, Problem> {
         let Some(key) = &self.0 else { return Ok(None) };
-        app.in_flight.enter(tenant, key).map(Some).ok_or_else(|| {
+        app.in_flight.enter(caller.tenant(), about, key).map(Some).ok_or_else(|| {
             let detail = "a request with this idempotency key is under way; wait for its answer";
             Problem::new(StatusCode::CONFLICT, "idempotency_key_in_flight", detail).at("Idempotency-Key")
         })
@@ -76,7 +86,7 @@ pub(super) fn replayed(mut response: Response, replayed: bool) -> Response {
     response
 }
 
-/// The place where the whole answer of a request over many customers is kept.
+/// The place where the whole answer of a request is kept.
 pub(super) struct Kept {
     tenant: String,
     shard_key: i32,
@@ -85,26 +95,40 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    pub(super) fn new(tenant: &str, route: &str, key: &str, fingerprint: i64) -> Self {
-        let id = engine::id::keyed_id(tenant, "", route, key);
+    /// For a request over many customers.
+    pub(super) fn of_list(tenant: &str, route: &str, key: &str, fingerprint: i64) -> Self {
+        let id = engine::id::keyed_id(tenant, LIST, route, key);
         Self { tenant: tenant.to_owned(), shard_key: engine::id::shard_key(tenant, key), id, fingerprint }
+    }
+
+    /// For a request about one customer: kept in its bucket, so that its erasure finds it.
+    pub(super) fn of_customer(customer: &CustomerKey, route: &str, key: &str, fingerprint: i64) -> Self {
+        let id = engine::id::keyed_id(&customer.tenant, &customer.external_id, route, key);
+        Self { tenant: customer.tenant.to_string(), shard_key: customer.shard_key, id, fingerprint }
     }
 
     /// The first answer, if there is one.
     pub(super) async fn find<T: DeserializeOwned>(&self, app: &App) -> Result<Option<(u16, T)>, Problem> {
         let found = app.store.find_operation(&self.tenant, (self.shard_key, self.id)).await?;
         let Some(operation) = found else { return Ok(None) };
-        if operation.fingerprint != self.fingerprint {
-            return Err(Problem::from(engine::Refusal::OperationKeyReused).at("Idempotency-Key"));
-        }
-        Ok(serde_json::from_str(&operation.answer).ok())
+        // The answer about a customer that has been erased since is gone; its key stays used.
+        let answer = Some(operation).filter(|operation| operation.fingerprint == self.fingerprint);
+        let answer = answer.and_then(|operation| serde_json::from_str(&operation.answer).ok());
+        answer.map(Some).ok_or_else(|| Problem::from(engine::Refusal::OperationKeyReused).at("Idempotency-Key"))
     }
 
-    /// Keeps the first answer.
-    pub(super) async fn keep<T: Serialize>(&self, app: &App, status: StatusCode, answer: &T) -> Result<(), Problem> {
+    /// Keeps the first answer, with the customer whose personal data it holds.
+    pub(super) async fn keep<T: Serialize>(
+        &self,
+        app: &App,
+        customer: Option<uuid::Uuid>,
+        status: StatusCode,
+        answer: &T,
+    ) -> Result<(), Problem> {
         let answer = serde_json::to_string(&(status.as_u16(), answer)).unwrap_or_default();
         let operation = Operation { id: self.id, fingerprint: self.fingerprint, answer };
-        app.store.keep_operation(&self.tenant, self.shard_key, &operation, app.clock.now()).await?;
+        let owner = (self.shard_key, customer);
+        app.store.keep_operation(&self.tenant, owner, &operation, app.clock.now()).await?;
         Ok(())
     }
 }

@@ -27,7 +27,6 @@ use axum::routing::get;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use utoipa_swagger_ui::SwaggerUi;
 
 use crate::app::App;
 use problem::Problem;
@@ -39,13 +38,13 @@ pub fn router(app: Arc<App>) -> Router {
     let (router, document) = routes().split_for_parts();
     let document = openapi::complete(document);
     router
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+        .merge(openapi::browser(document))
         .route("/metrics", get(health::metrics))
         .fallback(async || Problem::not_found("unknown_route", "there is nothing at this path; see /docs"))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(body::LARGEST))
-        .layer(from_fn_with_state(app.clone(), observe))
         .layer(from_fn(catch_panic))
+        .layer(from_fn_with_state(app.clone(), observe))
         .with_state(app)
 }
 

@@ -1,11 +1,14 @@
 //! The OpenAPI 3.1 document: made from the handlers, completed with what they all share.
 
 use utoipa::OpenApi;
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::path::{Operation, Parameter};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder, SecurityRequirement};
+use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::problem::Problem;
+use super::schema::text;
 
 const DESCRIPTION: &str = "\
 Usage in; checked, priced and charged against prepaid credit; refused where credit runs out; explained to the last
@@ -33,7 +36,13 @@ first is under way 409; a refusal does not use up the key.";
 )]
 pub(super) struct Document;
 
-/// Adds what every operation shares: how callers say who they are, and the problems that any of them may meet.
+/// The document, and a page to browse it with, which fetches nothing from outside.
+pub(super) fn browser(document: utoipa::openapi::OpenApi) -> SwaggerUi {
+    SwaggerUi::new("/docs").url("/openapi.json", document).config(Config::default().validator_url("none"))
+}
+
+/// Adds what every operation shares: how callers say who they are, what names in paths and keys look like, and the
+/// problems that any of them may meet.
 pub(super) fn complete(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
     let components = document.components.get_or_insert_default();
     let bearer =
@@ -46,6 +55,11 @@ pub(super) fn complete(mut document: utoipa::openapi::OpenApi) -> utoipa::openap
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
         for operation in operations.into_iter().flatten() {
             add_problems(operation, open);
+            for parameter in operation.parameters.iter_mut().flatten() {
+                if let RefOr::T(parameter) = parameter {
+                    describe(parameter);
+                }
+            }
             if !open {
                 let either = ["bearer", "key"].map(|name| SecurityRequirement::new(name, Vec::<String>::new()));
                 operation.security = Some(either.to_vec());
@@ -75,6 +89,25 @@ fn add_problems(operation: &mut Operation, open: bool) {
         let responses = &mut operation.responses.responses;
         responses.entry((*status).to_owned()).or_insert_with(|| RefOr::T(problem(description)));
     }
+}
+
+/// Names in paths and keys look the same everywhere.
+fn describe(parameter: &mut Parameter) {
+    let id = |prefix: &str| {
+        let pattern = format!("^{prefix}_[0-3][0-9a-f]{{34}}$");
+        ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern)).build()
+    };
+    let schema = match parameter.name.as_str() {
+        "customer" => text(255),
+        "charge" => id("ch"),
+        "hold" => id("hold"),
+        "grant" => id("grant"),
+        "Idempotency-Key" => {
+            ObjectBuilder::new().schema_type(Type::String).pattern(Some(r"^[\x20-\x7e]{1,255}$")).build()
+        }
+        _ => return,
+    };
+    parameter.schema = Some(schema.into());
 }
 
 fn problem(description: &str) -> Response {

@@ -28,8 +28,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Path(name) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| unreadable())?;
-        Ok(Self(checked(name)?))
+        let mut names = names(parts, state).await?;
+        names.next().map(Self).ok_or_else(unreadable)
     }
 }
 
@@ -40,15 +40,21 @@ impl<S: Send + Sync> FromRequestParts<S> for NamedOf {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let path = Path::<(String, String)>::from_request_parts(parts, state).await;
-        let Path((owner, name)) = path.map_err(|_| unreadable())?;
-        Ok(Self(checked(owner)?, checked(name)?))
+        let mut names = names(parts, state).await?;
+        names.next().zip(names.next()).map(|(owner, name)| Self(owner, name)).ok_or_else(unreadable)
     }
 }
 
-fn checked(name: String) -> Result<String, Problem> {
-    let name = Name::new(name).map_err(|why| Problem::invalid("invalid_parameter", why).at("path"))?;
-    Ok(name.into_string())
+/// The names in a path, in their order.
+async fn names<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<impl Iterator<Item = String>, Problem> {
+    let path = Path::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+    let Path(parameters) = path.map_err(|_| unreadable())?;
+    let mut names = Vec::with_capacity(parameters.len());
+    for (parameter, name) in parameters {
+        let name = Name::new(name).map_err(|why| Problem::invalid("invalid_parameter", why).at(parameter))?;
+        names.push(name.into_string());
+    }
+    Ok(names.into_iter())
 }
 
 fn unreadable() -> Problem {

@@ -6,20 +6,34 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use engine::Refusal;
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::auth::{CredentialsError, JwtError};
 use crate::service::ServiceError;
 use crate::store::StoreError;
 
+/// Why a request was not done.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub(super) struct Problem(Box<Details>);
+
+impl PartialSchema for Problem {
+    fn schema() -> RefOr<Schema> {
+        Details::schema()
+    }
+}
+
+impl ToSchema for Problem {}
+
 /// Why a request was not done (RFC 9457).
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub(super) struct Problem {
+struct Details {
     /// A name for this kind of problem: `urn:farthing:problem:` and the code.
     #[serde(rename = "type")]
     kind: String,
     /// The HTTP status in words.
-    title: String,
+    title: &'static str,
     /// The HTTP status.
     #[schema(minimum = 400, maximum = 599)]
     status: u16,
@@ -44,9 +58,9 @@ pub(super) struct Problem {
 impl Problem {
     /// A problem with a status, a code and words for people.
     pub(super) fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Details {
             kind: format!("urn:farthing:problem:{code}"),
-            title: status.canonical_reason().unwrap_or("Problem").to_owned(),
+            title: status.canonical_reason().unwrap_or("Problem"),
             status: status.as_u16(),
             code: code.to_owned(),
             detail: detail.into(),
@@ -54,17 +68,17 @@ impl Problem {
             asset: None,
             required: None,
             available: None,
-        }
+        }))
     }
 
     pub(super) fn at(mut self, pointer: impl Into<String>) -> Self {
-        self.pointer = Some(pointer.into());
+        self.0.pointer = Some(pointer.into());
         self
     }
 
     /// The same, with its pointer below `prefix`: for one element of a batch.
     pub(super) fn below(mut self, prefix: &str) -> Self {
-        self.pointer = Some(match self.pointer {
+        self.0.pointer = Some(match self.0.pointer {
             Some(pointer) if pointer.starts_with('/') => format!("{prefix}{pointer}"),
             _ => prefix.to_owned(),
         });
@@ -84,17 +98,17 @@ impl Problem {
     }
 
     pub(super) fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     pub(super) fn code(&self) -> &str {
-        &self.code
+        &self.0.code
     }
 
     fn amounts(mut self, asset: &engine::Asset, required: engine::Micros, available: Option<engine::Micros>) -> Self {
-        self.asset = Some(asset.to_string());
-        self.required = Some(required.to_string());
-        self.available = available.map(|available| available.to_string());
+        self.0.asset = Some(asset.to_string());
+        self.0.required = Some(required.to_string());
+        self.0.available = available.map(|available| available.to_string());
         self
     }
 }
@@ -138,8 +152,8 @@ impl From<Refusal> for Problem {
                 (StatusCode::CONFLICT, None)
             }
         };
-        let problem =
-            Self { pointer: pointer.map(str::to_owned), ..Self::new(status, refusal.code(), refusal.to_string()) };
+        let mut problem = Self::new(status, refusal.code(), refusal.to_string());
+        problem.0.pointer = pointer.map(str::to_owned);
         match &refusal {
             Refusal::InsufficientFunds { asset, required, available }
             | Refusal::HeldByOthers { asset, required, available, .. } => {

@@ -10,7 +10,11 @@ use super::time::Time;
 /// No control characters.
 const PLAIN: &str = r"^[^\x00-\x1f\x7f-\x9f]+$";
 
-fn text(most: usize) -> Object {
+/// At most nine million million, with at most six digits after the point.
+const EXACT: &str = r"^([0-8]?[0-9]{1,12}(\.[0-9]{1,6})?|9000000000000(\.0{1,6})?)$";
+
+/// A text of 1 to `most` characters.
+pub(super) fn text(most: usize) -> Object {
     ObjectBuilder::new()
         .schema_type(Type::String)
         .min_length(Some(1))
@@ -34,7 +38,7 @@ impl PartialSchema for Number {
             .minimum(Some(0.0))
             .maximum(Some(9_000_000_000_000.0))
             .multiple_of(Some(0.000_001));
-        let exact = ObjectBuilder::new().schema_type(Type::String).pattern(Some(r"^[0-9]{1,12}(\.[0-9]{1,6})?$"));
+        let exact = ObjectBuilder::new().schema_type(Type::String).pattern(Some(EXACT));
         let either = OneOfBuilder::new()
             .item(number)
             .item(exact)

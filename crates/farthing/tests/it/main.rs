@@ -9,6 +9,13 @@
 
 mod postgres;
 
+mod api_access;
+mod api_erasure;
+mod api_events;
+mod api_holds;
+mod api_idempotency;
+mod api_story;
+mod api_usage;
 mod books;
 mod cli_backup;
 mod cli_check;
@@ -16,6 +23,7 @@ mod cli_keys;
 mod cli_program;
 mod databases;
 mod freshness;
+mod harness;
 mod operation_keys;
 mod product;
 mod service_faults;

@@ -274,9 +274,9 @@ async fn the_first_answer_to_a_request_over_many_customers_stays_until_it_is_for
             answer: answer.to_owned(),
         };
         let at = product.now;
-        store.keep_operation("acme", 3, &operation(1, "first"), at).await.unwrap();
-        store.keep_operation("acme", 3, &operation(1, "second"), at).await.unwrap();
-        store.keep_operation("acme", 4, &operation(2, "later"), product.later(60).now).await.unwrap();
+        store.keep_operation("acme", (3, None), &operation(1, "first"), at).await.unwrap();
+        store.keep_operation("acme", (3, None), &operation(1, "second"), at).await.unwrap();
+        store.keep_operation("acme", (4, None), &operation(2, "later"), product.later(60).now).await.unwrap();
 
         let find =
             async |bucket, number| store.find_operation("acme", (bucket, Uuid::from_u128(number))).await.unwrap();

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::api::body::{Body, Labels, List, Name, Number};
+use crate::api::body::{Body, Labels, List, Name, Number, Object};
 use crate::api::caller::Caller;
-use crate::api::idempotent::{IdempotencyKey, Kept, answer, replayed};
+use crate::api::idempotent::{IdempotencyKey, Kept, LIST, answer, replayed};
 use crate::api::page::{PageOf, PageQuery, page, page_of};
 use crate::api::parameters::{Named, Parameters, public_id};
 use crate::api::problem::Problem;
@@ -217,7 +217,7 @@ pub(in crate::api) async fn create(
     Body(body): Body<NewCharge>,
 ) -> Result<Response, Problem> {
     caller.require(Scope::Write)?;
-    let _under_way = key.enter(&app, caller.tenant())?;
+    let _under_way = key.enter(&app, &caller, body.customer.as_str())?;
     let operation_key = key.operation_key(body.operation_key.as_ref().map(Name::as_str))?;
     let request = body.request(&app, &caller, operation_key)?;
     let shard_key = request.key.shard_key;
@@ -245,7 +245,7 @@ fn count(outcome: &Result<Answer, ServiceError>) {
 pub(in crate::api) struct NewCharges {
     /// Each is done or refused on its own, in this order for each customer.
     #[schema(value_type = Vec<NewCharge>, min_items = 1, max_items = 1000)]
-    charges: List<NewCharge, 1000>,
+    charges: List<Object<NewCharge>, 1000>,
     /// All or none: they have to be one customer's, and are refused together with 402 where one is not covered.
     #[serde(default)]
     atomic: bool,
@@ -324,17 +324,16 @@ pub(in crate::api) async fn create_batch(
     Body(body): Body<NewCharges>,
 ) -> Result<Response, Problem> {
     caller.require(Scope::Write)?;
-    let _under_way = key.enter(&app, caller.tenant())?;
-    let kept = key
-        .get()
-        .map(|key| Kept::new(caller.tenant(), "charges/batch", key, fingerprint(&(&body.charges.0, body.atomic))));
+    let _under_way = key.enter(&app, &caller, LIST)?;
+    let asked = fingerprint(&(&body.charges.0, body.atomic));
+    let kept = key.get().map(|key| Kept::of_list(caller.tenant(), "charges/batch", key, asked));
     if let Some(kept) = &kept
         && let Some((_, results)) = kept.find::<ChargeResults>(&app).await?
     {
         return Ok(replayed(answer(StatusCode::OK, results), true));
     }
     let mut requests = Vec::with_capacity(body.charges.0.len());
-    for (index, charge) in body.charges.0.iter().enumerate() {
+    for (index, Object(charge)) in body.charges.0.iter().enumerate() {
         let own = charge.operation_key.as_ref().map(|key| key.as_str().to_owned());
         let operation_key = own.or_else(|| key.get().map(|key| format!("{key}/{index}")));
         let request = charge.request(&app, &caller, operation_key);
@@ -342,8 +341,10 @@ pub(in crate::api) async fn create_batch(
     }
     let results = if body.atomic { together(&app, requests).await? } else { one_by_one(&app, requests).await };
     let results = ChargeResults { results };
-    if let Some(kept) = &kept {
-        kept.keep(&app, StatusCode::OK, &results).await?;
+    // Where it is unknown whether a part was done, asking again has to find out.
+    let certain = results.results.iter().all(|result| result.status < 500);
+    if let Some(kept) = kept.filter(|_| certain) {
+        kept.keep(&app, None, StatusCode::OK, &results).await?;
     }
     Ok(answer(StatusCode::OK, results))
 }

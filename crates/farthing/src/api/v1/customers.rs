@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::body::{Body, Labels, Name, Number, nullable};
+use crate::api::body::{Body, Labels, Name, Number, Object, nullable};
 use crate::api::caller::Caller;
 use crate::api::idempotent::{IdempotencyKey, Kept, answer, replayed};
 use crate::api::page::{PageOf, PageQuery, page, page_of};
@@ -84,14 +84,14 @@ pub(in crate::api) struct CustomerBody {
     #[schema(inline)]
     status: Option<StatusBody>,
     /// Who it is, replaced as a whole.
-    #[schema(inline)]
-    profile: Option<ProfileBody>,
+    #[schema(inline, value_type = Option<ProfileBody>)]
+    profile: Option<Object<ProfileBody>>,
     /// Whether a payment method is on file.
     payment_method: Option<bool>,
     /// Its own overage policy; `null` returns to the tenant's.
     #[serde(default, deserialize_with = "nullable")]
     #[schema(inline, value_type = Option<OverageBody>)]
-    overage: Option<Option<OverageBody>>,
+    overage: Option<Option<Object<OverageBody>>>,
 }
 
 /// Who a customer is, as it stands.
@@ -166,7 +166,7 @@ impl CustomerView {
 
 impl CustomerBody {
     fn change(self) -> CustomerChange {
-        let overage = |body: OverageBody| Overage {
+        let overage = |Object(body): Object<OverageBody>| Overage {
             policy: match body.policy {
                 PolicyBody::Refuse => OveragePolicy::Refuse,
                 PolicyBody::Owe => OveragePolicy::Owe,
@@ -182,7 +182,7 @@ impl CustomerBody {
             }),
             payment_method: self.payment_method,
             overage: self.overage.map(|own| own.map(overage)),
-            profile: self.profile.map(|profile| Profile {
+            profile: self.profile.map(|Object(profile)| Profile {
                 name: profile.name.map(Name::into_string),
                 email: profile.email.map(Name::into_string),
                 metadata: profile.metadata.0,
@@ -209,23 +209,25 @@ pub(in crate::api) async fn put(
         let detail = format!("ids that begin with `{ERASED_PREFIX}` are those of erased customers");
         return Err(Problem::invalid("invalid_parameter", detail).at("customer"));
     }
-    let _under_way = key.enter(&app, caller.tenant())?;
-    let kept = key.get().map(|key| Kept::new(caller.tenant(), "customers/put", key, fingerprint(&(&id, &body))));
+    let _under_way = key.enter(&app, &caller, &id)?;
+    let customer = caller.customer(&id)?;
+    let kept = key.get().map(|key| Kept::of_customer(&customer, "customers/put", key, fingerprint(&body)));
     if let Some(kept) = &kept
         && let Some((status, view)) = kept.find::<CustomerView>(&app).await?
     {
         return Ok(replayed(answer(StatusCode::from_u16(status).unwrap_or(StatusCode::OK), view), true));
     }
     let command = Command::Upsert(body.change());
-    let done = app.service.execute(request(&app, &caller, caller.customer(&id)?, command, app.clock.now())).await?;
+    let done = app.service.execute(request(&app, &caller, customer, command, app.clock.now())).await?;
     let (row, _) = caller.find(&app, &id).await?;
+    let row_id = row.customer.id;
     if done.created {
-        tracing::info!(event = "customer_created", tenant = %caller.tenant(), customer_id = %row.customer.id);
+        tracing::info!(event = "customer_created", tenant = %caller.tenant(), customer_id = %row_id);
     }
     let status = if done.created { StatusCode::CREATED } else { StatusCode::OK };
     let view = CustomerView::of(row);
     if let Some(kept) = &kept {
-        kept.keep(&app, status, &view).await?;
+        kept.keep(&app, Some(row_id), status, &view).await?;
     }
     Ok(answer(status, view))
 }
@@ -260,7 +262,7 @@ pub(in crate::api) async fn list(
 }
 
 /// A customer that was forgotten.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 pub(in crate::api) struct ErasedCustomer {
     /// The id that takes the place of its own; its books are found under it.
     id: String,
@@ -273,18 +275,30 @@ pub(in crate::api) struct ErasedCustomer {
 /// Its id, profile, subjects, keys and notes are removed and it is closed; charges, grants and the ledger stay, under an
 /// id that says nothing. It cannot be undone, and needs an admin key.
 #[utoipa::path(post, path = "/v1/customers/{customer}/erase", tag = "customers",
-    params(("customer" = String, Path, description = "Your own id of the customer")),
+    params(("customer" = String, Path, description = "Your own id of the customer"), ("Idempotency-Key" = Option<String>, Header, description = "Your key for this request")),
     responses((status = 200, body = ErasedCustomer)))]
 pub(in crate::api) async fn erase(
     State(app): State<Arc<App>>,
     caller: Caller,
+    key: IdempotencyKey,
     Named(id): Named,
 ) -> Result<Response, Problem> {
     caller.require(Scope::Admin)?;
+    let _under_way = key.enter(&app, &caller, &id)?;
+    let customer = caller.customer(&id)?;
+    let kept = key.get().map(|key| Kept::of_customer(&customer, "customers/erase", key, fingerprint(&"erase")));
+    if let Some(kept) = &kept
+        && let Some((_, erased)) = kept.find::<ErasedCustomer>(&app).await?
+    {
+        return Ok(replayed(answer(StatusCode::OK, erased), true));
+    }
     let (row, _) = caller.find(&app, &id).await?;
-    let done =
-        app.service.execute(request(&app, &caller, caller.customer(&id)?, Command::Erase, app.clock.now())).await?;
+    let done = app.service.execute(request(&app, &caller, customer, Command::Erase, app.clock.now())).await?;
     tracing::info!(event = "customer_erased", tenant = %caller.tenant(), customer_id = %row.customer.id);
     let id = engine::id::erased_customer_id(row.customer.shard_key, row.customer.id);
-    Ok(answer(StatusCode::OK, ErasedCustomer { id, as_of: done.as_of }))
+    let erased = ErasedCustomer { id, as_of: done.as_of };
+    if let Some(kept) = &kept {
+        kept.keep(&app, None, StatusCode::OK, &erased).await?;
+    }
+    Ok(answer(StatusCode::OK, erased))
 }

@@ -7,13 +7,14 @@ use axum::extract::{Request as HttpRequest, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use engine::Command;
+use futures_util::future::join_all;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::api::body::{Labels, Name, Number, elements, parse, read, require_json};
 use crate::api::caller::Caller;
-use crate::api::idempotent::{IdempotencyKey, answer, replayed};
+use crate::api::idempotent::{IdempotencyKey, LIST, answer, replayed};
 use crate::api::problem::Problem;
 use crate::api::time::Time;
 use crate::api::v1::charges::{ChargeView, request};
@@ -113,7 +114,8 @@ pub(in crate::api) struct RecordedEvent {
     /// One charge for each meter that counts it.
     #[serde(skip_serializing_if = "Option::is_none")]
     charges: Option<Vec<ChargeView>>,
-    /// Whether it had been recorded before.
+    /// Whether it had been recorded before. Absent where the request has an `Idempotency-Key`: its repeat has the first
+    /// answer, with the header `idempotency-replayed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     repeated: Option<bool>,
     /// Why it was refused.
@@ -154,7 +156,6 @@ pub(in crate::api) async fn create(
     http: HttpRequest,
 ) -> Result<Response, Problem> {
     caller.require(Scope::Write)?;
-    let _under_way = key.enter(&app, caller.tenant())?;
     require_json(&http, |media| {
         matches!(media, "application/json" | "application/cloudevents+json" | "application/cloudevents-batch+json")
     })?;
@@ -162,10 +163,11 @@ pub(in crate::api) async fn create(
     let list = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
     if !list {
         let request = event_request(&app, &caller, &bytes, key.get().map(str::to_owned))?;
-        let event = recorded(&app, request).await?;
-        let repeated = event.repeated == Some(true);
+        let _under_way = key.enter(&app, &caller, &request.key.external_id)?;
+        let (event, repeated) = recorded(&app, &key, request).await?;
         return Ok(replayed(answer(StatusCode::OK, Recorded::One(event)), repeated));
     }
+    let _under_way = key.enter(&app, &caller, LIST)?;
     let events = elements(&bytes)?;
     if events.is_empty() || events.len() > MOST {
         return Err(Problem::invalid("invalid_value", format!("expected 1 to {MOST} events")));
@@ -180,19 +182,23 @@ pub(in crate::api) async fn create(
     if let Some(index) = app.service.first_unknown(&keys).await? {
         return Err(Problem::from(engine::Refusal::UnknownCustomer).below(&format!("/{index}")));
     }
-    let outcomes = futures_util::future::join_all(requests.into_iter().map(|request| recorded(&app, request))).await;
-    let results = outcomes.into_iter().enumerate().map(|(index, outcome)| {
-        outcome.unwrap_or_else(|problem| RecordedEvent {
+    let outcomes = join_all(requests.into_iter().map(|request| recorded(&app, &key, request))).await;
+    let repeated = key.get().is_some() && outcomes.iter().all(|outcome| matches!(outcome, Ok((_, true))));
+    let results = outcomes.into_iter().enumerate().map(|(index, outcome)| match outcome {
+        Ok((event, _)) => event,
+        Err(problem) => RecordedEvent {
             status: problem.status().as_u16(),
             charges: None,
             repeated: None,
             problem: Some(problem.below(&format!("/{index}"))),
-        })
+        },
     });
-    Ok(answer(StatusCode::OK, Recorded::Many(RecordedEvents { results: results.collect() })))
+    let recorded = Recorded::Many(RecordedEvents { results: results.collect() });
+    Ok(replayed(answer(StatusCode::OK, recorded), repeated))
 }
 
-async fn recorded(app: &App, request: Request) -> Result<RecordedEvent, Problem> {
+/// Records an event; and whether it had been recorded before.
+async fn recorded(app: &App, http: &IdempotencyKey, request: Request) -> Result<(RecordedEvent, bool), Problem> {
     let key = request.key.clone();
     let outcome = app.service.execute(request).await;
     metrics::counter!("farthing_events_total", "outcome" => match &outcome {
@@ -204,12 +210,13 @@ async fn recorded(app: &App, request: Request) -> Result<RecordedEvent, Problem>
     .increment(1);
     let done = outcome?;
     let charges = done.charges.iter().map(|charge| ChargeView::of(charge, &key.external_id, key.shard_key));
-    Ok(RecordedEvent {
+    let event = RecordedEvent {
         status: StatusCode::OK.as_u16(),
         charges: Some(charges.collect()),
-        repeated: Some(done.replayed),
+        repeated: http.get().is_none().then_some(done.replayed),
         problem: None,
-    })
+    };
+    Ok((event, done.replayed))
 }
 
 /// The command that records one event, in whichever form it is.
@@ -248,6 +255,7 @@ fn problem(error: UsageError) -> Problem {
         UsageError::NoQuantity | UsageError::MissingProperty { .. } => "/data".to_owned(),
         UsageError::Quantity { name, .. } | UsageError::Dimension { name } => format!("/data/{name}"),
         UsageError::UnknownType { .. } => "/type".to_owned(),
+        UsageError::Time => "/time".to_owned(),
         UsageError::SpecVersion => "/specversion".to_owned(),
     };
     let code = match error {

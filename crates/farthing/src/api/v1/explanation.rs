@@ -18,7 +18,7 @@ use crate::api::problem::Problem;
 use crate::api::v1::charges::{ChargeView, find};
 use crate::api::v1::wallets::EntryView;
 use crate::app::App;
-use crate::store::{ChargeRow, Page};
+use crate::store::{ChargeRow, EntryRow, Page, Scope, StoreError};
 
 /// One step of how an amount came about.
 #[derive(Debug, Serialize, ToSchema)]
@@ -91,7 +91,7 @@ pub(in crate::api) async fn get(
     Named(id): Named,
 ) -> Result<Response, Problem> {
     let row = find(&app, &caller, &id).await?;
-    let scope = crate::store::Scope { tenant: caller.tenant().clone(), customer: Some(row.customer_id) };
+    let scope = Scope { tenant: caller.tenant().clone(), customer: Some(row.customer_id) };
     let charge = &row.charge;
     let price = match &charge.price {
         Some(version) => app.store.price(&scope, version).await?,
@@ -99,15 +99,31 @@ pub(in crate::api) async fn get(
     };
     let price: Option<Price> = price.and_then(|definition| serde_json::from_str(&definition).ok());
     let pricing = price.as_ref().map(|price| pricing(price, &row)).transpose()?;
-    // The entries of the charge are the ones just before the end of its transaction: those after the position before.
-    let page = Page { after: Some((charge.position + 1, 0)), limit: 500 };
-    let entries = app.store.entries(&scope, (row.shard_key, row.customer_id), None, page).await?;
-    let mut entries: Vec<_> = entries.into_iter().filter(|entry| entry.entry.cause == charge.id).collect();
-    entries.reverse();
+    let entries = entries(&app, &scope, &row).await?;
     let entries = entries.iter().map(|entry| EntryView::of(entry, row.shard_key)).collect();
-    let agrees = pricing.as_ref().is_none_or(|pricing| pricing.amount == charge.amount.to_string());
+    let computed = pricing.as_ref().map(|pricing| pricing.amount == charge.amount.to_string());
+    let agrees = computed.unwrap_or(charge.price.is_none());
     let story = story(&row, price.as_ref(), pricing.as_ref());
     Ok(answer(StatusCode::OK, Explanation { charge: ChargeView::of_row(&row), pricing, entries, story, agrees }))
+}
+
+/// The entries of a charge, in their order: some of those of its transaction, which may have many charges.
+async fn entries(app: &App, scope: &Scope, row: &ChargeRow) -> Result<Vec<EntryRow>, StoreError> {
+    let position = row.charge.position;
+    let mut entries = Vec::new();
+    let mut after = (position + 1, 0);
+    loop {
+        let page = Page { after: Some(after), limit: 500 };
+        let found = app.store.entries(scope, (row.shard_key, row.customer_id), None, page).await?;
+        let last = found.last().map(|last| (last.entry.position, last.entry.line));
+        entries.extend(found.into_iter().filter(|entry| entry.entry.cause == row.charge.id));
+        match last {
+            Some(last) if last.0 == position => after = last,
+            _ => break,
+        }
+    }
+    entries.reverse();
+    Ok(entries)
 }
 
 fn pricing(price: &Price, row: &ChargeRow) -> Result<Pricing, Problem> {

@@ -1,17 +1,16 @@
 //! Grants: value put into a wallet, and taken back.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use engine::customer;
 use engine::id::{Kind, PublicId, keyed_id};
-use engine::{Command, Grant, GrantKind, GrantRecord, GrantRequest, Micros};
+use engine::{Command, GrantKind, GrantRecord, GrantRequest, Micros, wallet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use crate::api::body::{Body, List, Name, Number, Words};
 use crate::api::caller::Caller;
@@ -132,18 +131,19 @@ impl GrantView {
         }
     }
 
-    /// As it stands now: what is not among the open grants of the customer any more has ended or been used up.
-    fn standing(row: &GrantRow, open: &HashMap<Uuid, &Grant>, shard_key: i32, now: Timestamp) -> Self {
-        let open = open.get(&row.grant.id).filter(|grant| !grant.has_expired(now));
-        let state = match (open, &row.ended) {
-            (Some(_), _) => "open",
-            (None, Some(ended)) => ended,
-            (None, None) if row.grant.expires_at.is_some_and(|at| at <= now) => "expired",
-            (None, None) => "spent",
+    /// As it stands by what the customer's row says, and by what is left of that now that some of it may have lapsed.
+    fn standing(row: &GrantRow, kept: &customer::State, now: &customer::State, shard_key: i32) -> Self {
+        let find = |state: &customer::State| state.grants.iter().find(|grant| grant.id == row.grant.id).cloned();
+        let left = find(now);
+        let state = match &row.ended {
+            Some(ended) => ended,
+            None if left.is_some() => "open",
+            None if find(kept).is_some() => "expired",
+            None => "spent",
         };
         Self {
-            available: Some(open.map_or(Micros::ZERO, |grant| grant.remaining).to_string()),
-            held: Some(open.map_or(Micros::ZERO, |grant| grant.held).to_string()),
+            available: Some(left.as_ref().map_or(Micros::ZERO, |grant| grant.remaining).to_string()),
+            held: Some(left.as_ref().map_or(Micros::ZERO, |grant| grant.held).to_string()),
             state: Some(state.to_owned()),
             ..Self::made(&row.grant, shard_key)
         }
@@ -162,7 +162,7 @@ pub(in crate::api) async fn create(
     Body(body): Body<NewGrant>,
 ) -> Result<Response, Problem> {
     caller.require(Scope::Write)?;
-    let _under_way = key.enter(&app, caller.tenant())?;
+    let _under_way = key.enter(&app, &caller, &customer)?;
     let operation_key = key.operation_key(body.operation_key.as_ref().map(Name::as_str))?;
     let customer = caller.customer(&customer)?;
     let priority = body.priority.unwrap_or(100);
@@ -191,14 +191,19 @@ pub(in crate::api) async fn create(
     });
     let shard_key = customer.shard_key;
     let request = Request { operation, ..request(&app, &caller, customer, command, app.clock.now()) };
-    let done = app.service.execute(request).await.map_err(|error| at_meters(error.into()))?;
+    let done = app.service.execute(request).await.map_err(refused)?;
     let grant = done.grants.first().ok_or(ServiceError::Unavailable)?;
     Ok(replayed(answer(StatusCode::CREATED, GrantView::made(grant, shard_key)), done.replayed))
 }
 
-/// The meters of a grant are a list of their own.
-fn at_meters(problem: Problem) -> Problem {
-    if problem.code() == "unknown_meter" { problem.at("/meters") } else { problem }
+/// The meters of a grant are a list of their own, and its customer stands in the path.
+fn refused(error: ServiceError) -> Problem {
+    let problem = Problem::from(error);
+    match problem.code() {
+        "unknown_meter" => problem.at("/meters"),
+        "unknown_customer" => problem.at("customer"),
+        _ => problem,
+    }
 }
 
 /// A customer's grants
@@ -218,9 +223,8 @@ pub(in crate::api) async fn list(
     let (row, scope) = caller.find(&app, &customer).await?;
     let shard_key = row.customer.shard_key;
     let grants = app.store.grants(&scope, (shard_key, row.customer.id), page).await?;
-    let open: HashMap<Uuid, &Grant> = row.customer.state.grants.iter().map(|grant| (grant.id, grant)).collect();
-    let now = app.clock.now();
-    let view = |row: GrantRow| GrantView::standing(&row, &open, shard_key, now);
+    let now = wallet::at(caller.catalog(), &row.customer, app.clock.now())?;
+    let view = |grant: GrantRow| GrantView::standing(&grant, &row.customer.state, &now, shard_key);
     Ok(answer(StatusCode::OK, page_of(grants, page.limit, |row| (row.grant.position, row.grant.id), view)))
 }
 
@@ -249,7 +253,7 @@ pub(in crate::api) async fn void(
     NamedOf(customer, id): NamedOf,
 ) -> Result<Response, Problem> {
     caller.require(Scope::Write)?;
-    let _under_way = key.enter(&app, caller.tenant())?;
+    let _under_way = key.enter(&app, &caller, &customer)?;
     let customer = caller.customer(&customer)?;
     let (_, grant) = public_id(&id, Kind::Grant)?;
     // A grant is taken back once, so the grant itself is the key.
@@ -257,7 +261,7 @@ pub(in crate::api) async fn void(
     let operation =
         (keyed_id(&customer.tenant, &customer.external_id, "grant_void", &given), fingerprint(&("void", &id)));
     let request = request(&app, &caller, customer, Command::VoidGrant { grant }, app.clock.now());
-    let done = app.service.execute(Request { operation: Some(operation), ..request }).await?;
+    let done = app.service.execute(Request { operation: Some(operation), ..request }).await.map_err(refused)?;
     let view = VoidedGrant { id, state: "voided".to_owned(), as_of: done.as_of };
     Ok(replayed(answer(StatusCode::OK, view), done.replayed))
 }

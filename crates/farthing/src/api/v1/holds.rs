@@ -218,7 +218,7 @@ pub(in crate::api) async fn create(
     Body(body): Body<NewHold>,
 ) -> Result<Response, Problem> {
     caller.require(Scope::Write)?;
-    let _under_way = key.enter(&app, caller.tenant())?;
+    let _under_way = key.enter(&app, &caller, body.customer.as_str())?;
     let operation_key = key.operation_key(body.operation_key.as_ref().map(Name::as_str))?;
     let customer = caller.customer(body.customer.as_str())?;
     let now = app.clock.now();
@@ -277,7 +277,7 @@ pub(in crate::api) async fn extend(
     Body(body): Body<HoldExtension>,
 ) -> Result<Response, Problem> {
     caller.require(Scope::Write)?;
-    let _under_way = key.enter(&app, caller.tenant())?;
+    let _under_way = key.enter(&app, &caller, &id)?;
     let operation_key = key.operation_key(body.operation_key.as_ref().map(Name::as_str))?;
     let row = find(&app, &caller, &id).await?;
     let now = app.clock.now();
@@ -326,7 +326,7 @@ async fn charge(
     settles: bool,
 ) -> Result<Response, Problem> {
     caller.require(Scope::Write)?;
-    let _under_way = key.enter(app, caller.tenant())?;
+    let _under_way = key.enter(app, caller, id)?;
     let given = key.operation_key(body.operation_key.as_ref().map(Name::as_str))?;
     let row = find(app, caller, id).await?;
     let now = app.clock.now();
@@ -398,7 +398,7 @@ pub(in crate::api) async fn release(
     Named(id): Named,
 ) -> Result<Response, Problem> {
     caller.require(Scope::Write)?;
-    let _under_way = key.enter(&app, caller.tenant())?;
+    let _under_way = key.enter(&app, &caller, &id)?;
     let row = find(&app, &caller, &id).await?;
     let hold = row.record.hold.id;
     let given = key.get().map_or_else(|| hold.to_string(), str::to_owned);
