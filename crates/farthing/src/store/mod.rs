@@ -315,14 +315,13 @@ pub trait Store: Send + Sync {
         decide: &mut (dyn FnMut(Locked) -> Batch + Send),
     ) -> Result<(), StoreError>;
 
-    /// The first answer to a keyed request that was kept as a whole.
+    /// The first answer to a keyed request over many customers.
     async fn find_operation(&self, tenant: &str, id: OperationRef) -> Result<Option<Operation>, StoreError>;
-    /// Keeps such a first answer in a bucket, with the customer whose erasure removes it; the one that is there already
-    /// stays.
+    /// Keeps such a first answer; the one that is there already stays.
     async fn keep_operation(
         &self,
         tenant: &str,
-        owner: (i32, Option<Uuid>),
+        shard_key: i32,
         operation: &Operation,
         at: Timestamp,
     ) -> Result<(), StoreError>;
@@ -395,7 +394,8 @@ pub trait Store: Send + Sync {
     async fn ledger_sums(&self, owner: OperationRef, position: i64) -> Result<Vec<LedgerSum>, StoreError>;
     /// The position of the latest entry of a customer, zero where it has none, for `verify`.
     async fn last_position(&self, owner: OperationRef) -> Result<i64, StoreError>;
-    /// Charges of a customer whose entries do not add up to what they say, for `verify`; at most ten.
+    /// Charges of a customer whose entries do not add up to what they say, and those of which there are only entries, for
+    /// `verify`; at most ten.
     async fn unbalanced_charges(&self, owner: OperationRef) -> Result<Vec<Uuid>, StoreError>;
 }
 
