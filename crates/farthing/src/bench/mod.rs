@@ -144,7 +144,11 @@ pub async fn run(plan: &Plan, progress: &mut dyn FnMut(&str)) -> Result<Report, 
     bench.create_customers().await?;
     progress(&format!("{database}: {} customers are made", requests::CUSTOMERS));
     if database == "PostgreSQL" {
-        bench.usual_way = Some(UsualWay::prepare(&address).await?);
+        let mut usual_way = UsualWay::prepare(&address).await?;
+        if !usual_way.checkpoint().await {
+            progress("this role may not CHECKPOINT: latencies may hold what earlier cells left behind");
+        }
+        bench.usual_way = Some(usual_way);
     }
     bench.rounds(plan, progress).await?;
     if plan.million {
@@ -249,12 +253,8 @@ impl Bench {
                 if warms_up && connections != plan.goal_connections() && connections != BATCH_CONNECTIONS {
                     continue;
                 }
-                if let Some(usual_way) = &mut self.usual_way
-                    && !usual_way.checkpoint().await
-                {
-                    progress(
-                        "CHECKPOINT is not allowed to this role: latencies may hold what earlier cells left behind",
-                    );
+                if let Some(usual_way) = &mut self.usual_way {
+                    usual_way.checkpoint().await;
                 }
                 for workload in workloads {
                     self.cell(plan, round, workload, connections, progress).await?;

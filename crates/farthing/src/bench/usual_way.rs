@@ -17,8 +17,8 @@ use super::requests::{self, CUSTOMERS, Sequence};
 use super::{BenchError, TENANT};
 use crate::clock::{Clock as _, SystemClock};
 
-/// Connections that must stay free for farthing itself, and for whoever else looks.
-const RESERVED: usize = 24;
+/// Connections that must stay free: the most that farthing opens, and one for whoever wants to look.
+const RESERVED: usize = 17;
 
 const PREPARE: &str = "
     CREATE SCHEMA farthing_usual_way;
@@ -75,7 +75,8 @@ impl UsualWay {
         control.execute(sqlx::raw_sql(PREPARE)).await?;
         let allowed =
             "SELECT current_setting('max_connections')::int8 - current_setting('superuser_reserved_connections')::int8
-                       - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')";
+                       - (SELECT count(*) FROM pg_stat_activity
+                          WHERE backend_type = 'client backend' AND application_name <> 'farthing')";
         let allowed: i64 = control.fetch_one(allowed).await?.try_get(0)?;
         let customers = (0..CUSTOMERS).map(|index| {
             let external_id = requests::customer(index);
