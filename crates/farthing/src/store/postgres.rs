@@ -79,8 +79,10 @@ impl PostgresStore {
     /// `Database` and `Migration` as they come.
     pub async fn open(address: &str) -> Result<Self, StoreError> {
         let options = PgConnectOptions::from_str(address)?.application_name("farthing");
-        let pool = PgPoolOptions::new().acquire_timeout(Duration::from_secs(10)).test_before_acquire(false);
-        let owner = pool.clone().max_connections(8).connect_with(options.clone()).await?;
+        let pool = PgPoolOptions::new().acquire_timeout(Duration::from_secs(10)).max_connections(8);
+        // A read that finds its connection gone, as after a restart of the database, is simply made on another one. A
+        // batch is not: asking before each would cost it a round trip, and its callers can repeat it by their keys.
+        let owner = pool.clone().connect_with(options.clone()).await?;
         sqlx::migrate!("../../migrations/postgres").run(&owner).await?;
         // A generic plan made while a table is empty would otherwise walk whole indexes; these make every hot statement
         // a nested loop over primary keys, whatever the statistics say.
@@ -92,7 +94,7 @@ impl PostgresStore {
             ("enable_mergejoin", "off"),
             ("enable_bitmapscan", "off"),
         ]);
-        let writer = pool.max_connections(8).connect_with(options).await?;
+        let writer = pool.test_before_acquire(false).connect_with(options).await?;
         Ok(Self { owner, writer })
     }
 
