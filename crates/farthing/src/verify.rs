@@ -42,7 +42,7 @@ pub enum Subject {
         /// In what.
         asset: Asset,
     },
-    /// A charge whose entries do not add up to what it says.
+    /// A charge whose entries do not add up to what it says, or that is gone while its entries are there.
     Charge {
         /// Which.
         charge: Uuid,

@@ -16,7 +16,10 @@ async fn a_key_is_printed_alone_and_found_until_it_is_revoked() {
         assert!(secret.starts_with("fk_test_"), "{secret}");
         let digest = key::digest(secret).unwrap();
         let found = database.store.find_key(&digest).await.unwrap().unwrap();
-        assert_eq!((found.tenant.as_str(), found.scope.as_str(), found.name.as_str()), ("assistant", "write", "the app"));
+        assert_eq!(
+            (found.tenant.as_str(), found.scope.as_str(), found.name.as_str()),
+            ("assistant", "write", "the app")
+        );
 
         let listed = program.run(&["keys", "list"]);
         listed.assert_code(0);

@@ -221,6 +221,7 @@ impl<I: Import> Run<'_, I> {
             rows.push(("bad lines".to_owned(), grouped(self.bad)));
         }
         rows.extend(self.import.report());
+        rows.push(("time".to_owned(), format!("{}.{:03} s", took.as_secs(), took.subsec_millis())));
         if self.read > 0 {
             let rate = u128::try_from(self.read).unwrap_or_default() * 1000 / took.as_millis().max(1);
             rows.push(("lines per second".to_owned(), grouped(rate)));
