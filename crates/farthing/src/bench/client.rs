@@ -102,7 +102,7 @@ mod tests {
             let mut request = [0; 64];
             for part in parts {
                 if part.starts_with("HTTP") {
-                    stream.read(&mut request).await.unwrap();
+                    assert!(stream.read(&mut request).await.unwrap() > 0);
                 }
                 stream.write_all(part.as_bytes()).await.unwrap();
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
