@@ -2,6 +2,10 @@
 --
 -- Every key begins with shard_key, a fixed hash of (tenant, customer) written by the server, so that the same schema can
 -- be spread over machines by it. Instants are microseconds since 1970 in UTC, amounts and quantities are micros.
+--
+-- Some indexes have a condition that always holds. It keeps them from statements that do not name their further columns:
+-- PostgreSQL believes every bucket to hold a row at most (`shard_key = ANY(...) AND shard_key = ...`), and would read a
+-- whole bucket by the first column of a wrong index rather than one row by all columns of the right one.
 
 CREATE TABLE customers (
     shard_key   int    NOT NULL,
@@ -12,10 +16,12 @@ CREATE TABLE customers (
     position    bigint NOT NULL,
     state       text   NOT NULL,
     created_at  bigint NOT NULL,
-    PRIMARY KEY (shard_key, customer_id),
-    UNIQUE (shard_key, tenant, external_id)
+    PRIMARY KEY (shard_key, customer_id)
 ) WITH (fillfactor = 50);
-CREATE INDEX customers_of_tenant ON customers (tenant, customer_id);
+CREATE UNIQUE INDEX customers_of_address ON customers (shard_key, tenant, external_id) WHERE external_id IS NOT NULL;
+-- By which a customer is found, for the same reason; it says nothing that customers_of_address does not.
+CREATE INDEX customers_of_external_id ON customers (external_id, tenant);
+CREATE INDEX customers_of_tenant ON customers (tenant, customer_id) WHERE tenant IS NOT NULL AND customer_id IS NOT NULL;
 
 CREATE TABLE profiles (
     shard_key   int    NOT NULL,
@@ -53,7 +59,7 @@ CREATE TABLE charges (
     metadata        text,
     PRIMARY KEY (shard_key, id)
 );
-CREATE INDEX charges_of_customer ON charges (shard_key, customer_id, occurred_at);
+CREATE INDEX charges_of_customer ON charges (shard_key, customer_id, occurred_at) WHERE tenant IS NOT NULL;
 
 CREATE TABLE entries (
     shard_key   int      NOT NULL,
@@ -90,7 +96,7 @@ CREATE TABLE grants (
     ended       text,
     PRIMARY KEY (shard_key, id)
 );
-CREATE INDEX grants_of_customer ON grants (shard_key, customer_id, position);
+CREATE INDEX grants_of_customer ON grants (shard_key, customer_id, position) WHERE tenant IS NOT NULL;
 
 CREATE TABLE holds (
     shard_key   int    NOT NULL,
@@ -115,6 +121,7 @@ CREATE TABLE operations (
     recorded_at bigint NOT NULL,
     PRIMARY KEY (shard_key, id)
 );
+CREATE INDEX operations_to_forget ON operations (recorded_at) WHERE customer_id IS NULL;
 
 -- Small shared tables; reference tables on a cluster.
 CREATE TABLE prices (

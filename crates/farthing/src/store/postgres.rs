@@ -43,11 +43,6 @@ macro_rules! json_of {
         concat!("CAST(", $column, " AS jsonb)")
     };
 }
-macro_rules! for_update {
-    ($alias:literal) => {
-        concat!(" FOR UPDATE OF ", $alias)
-    };
-}
 
 #[expect(clippy::duplicate_mod, reason = "the queries are written once and compiled for each driver")]
 #[path = "queries.rs"]
@@ -82,7 +77,9 @@ impl PostgresStore {
         let pool = PgPoolOptions::new().acquire_timeout(Duration::from_secs(10)).max_connections(8);
         // A read that finds its connection gone, as after a restart of the database, is simply made on another one. A
         // batch is not: asking before each would cost it a round trip, and its callers can repeat it by their keys.
-        let owner = pool.clone().connect_with(options.clone()).await?;
+        // Reads are also planned anew each time: a plan made while a table was small is kept for too long.
+        let planned_anew = options.clone().options([("plan_cache_mode", "force_custom_plan")]);
+        let owner = pool.clone().connect_with(planned_anew).await?;
         sqlx::migrate!("../../migrations/postgres").run(&owner).await?;
         // A generic plan made while a table is empty would otherwise walk whole indexes; these make every hot statement
         // a nested loop over primary keys, whatever the statistics say.
@@ -170,7 +167,7 @@ fn settle(written: Result<bool, sqlx::Error>) -> Result<Outcome, StoreError> {
 type LoadedColumns = (i64, i32, Uuid, String, i64, Option<String>);
 
 /// Customers by address; the state only of those that are not where the asker knows them.
-pub(super) const LOAD: &str = "
+const LOAD: &str = "
     SELECT t.number, c.shard_key, c.customer_id, c.status, c.position,
            CASE WHEN c.customer_id = t.known_id AND c.position = t.known_position THEN NULL ELSE c.state END
     FROM unnest($2::int4[], $3::text[], $4::text[], $5::uuid[], $6::int8[])
@@ -182,10 +179,33 @@ pub(super) const LOAD: &str = "
         LIMIT 1
     ) AS c";
 
+/// Customers by address, locked one after the other in the order of their ids, as `HOT` locks them. A customer that was
+/// erased while this waited for it has another address.
+const LOCK: &str = "
+    SELECT w.number, c.shard_key, c.customer_id, c.status, c.position, c.state
+    FROM (
+        SELECT CAST(t.value->>'n' AS BIGINT) AS number, k.shard_key, k.customer_id, k.external_id
+        FROM jsonb_array_elements(CAST($1 AS jsonb)) AS t(value)
+        CROSS JOIN LATERAL (
+            SELECT k.shard_key, k.customer_id, k.external_id FROM customers AS k
+            WHERE k.shard_key = ANY($2) AND k.shard_key = CAST(t.value->>'s' AS INT) AND k.tenant = t.value->>'t'
+                  AND k.external_id = t.value->>'e'
+            LIMIT 1
+        ) AS k
+        ORDER BY k.shard_key, k.customer_id
+    ) AS w
+    CROSS JOIN LATERAL (
+        SELECT * FROM customers AS c
+        WHERE c.shard_key = ANY($2) AND c.shard_key = w.shard_key AND c.customer_id = w.customer_id
+        OFFSET 0
+        FOR UPDATE
+    ) AS c
+    WHERE c.external_id = w.external_id";
+
 /// The hot path in one statement, so that it is one round trip and one durable commit: the customers' new states where
 /// they still stand as they were decided on, the charges, the entries. A customer that has moved on makes the count
 /// differ and the statement fail as a whole, as a used operation key does.
-pub(super) const HOT: &str = "
+const HOT: &str = "
     WITH written AS (
         UPDATE customers AS c SET position = t.position, status = t.status, state = t.state
         FROM unnest($2::int4[], $3::uuid[], $4::int8[], $5::int8[], $6::text[], $7::text[])

@@ -1,5 +1,5 @@
 //! The queries, in ordinary SQL that both engines read; compiled once for each driver, which gives the few words that
-//! differ (`rows!`, `for_each!`, `uuid!`, `in_buckets!`, `json_of!`, `for_update!`) and the statements of the hot path.
+//! differ (`rows!`, `for_each!`, `uuid!`, `in_buckets!`, `json_of!`) and the statements of the hot path.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::super::{
     Batch, CustomerKey, Known, LedgerSum, Loaded, Locked, Operation, OperationRef, Outcome, Page, Prior, Scope, Store,
     StoreError, UsageQuery, distinct,
 };
-use super::{Backend, Connection, NAME, buckets, settle, write_hot};
+use super::{Backend, Connection, LOCK, NAME, buckets, settle, write_hot};
 
 /// How often two writers may create the same customer at once before one gives up.
 const ATTEMPTS: usize = 16;
@@ -28,6 +28,19 @@ macro_rules! charge_columns {
         "c.shard_key, c.id, c.customer_id, k.external_id, c.position, c.operation_key, c.fingerprint, c.source, c.hold_id,
          c.meter, c.quantity, c.subject, c.dimensions, c.price, c.priced_quantity, c.counted_before, c.asset, c.amount,
          c.owed, c.balance_after, c.occurred_at, c.recorded_at, c.metadata"
+    };
+}
+
+/// Joins new rows with their customers. They exist; the join takes the rows to the shard that they belong to.
+macro_rules! join_customers {
+    () => {
+        for_each!(
+            "customers",
+            "c",
+            in_buckets!("c.shard_key", "2"),
+            " AND c.shard_key = CAST(t.value->>'s' AS INT) AND c.customer_id = ",
+            uuid!("c")
+        )
     };
 }
 
@@ -160,7 +173,7 @@ impl Store for Backend {
         let found: Vec<CustomerColumns> = sqlx::query_as(concat!(
             "SELECT ",
             customer_columns!(),
-            " WHERE c.tenant = $1 AND c.customer_id > $2 AND ($4 IS NULL OR c.customer_id = $4)
+            " WHERE c.tenant = $1 AND c.customer_id > $2 AND (c.customer_id = $4 OR $4 IS NULL)
               ORDER BY c.customer_id LIMIT $3"
         ))
         .bind(&*scope.tenant)
@@ -233,7 +246,7 @@ impl Store for Backend {
         let found: Vec<EntryColumns> = sqlx::query_as(
             "SELECT position, line, kind, cause_id, grant_id, debit, credit, asset, amount, recorded_at FROM entries
              WHERE shard_key = $1 AND customer_id = $2 AND tenant = $3 AND (position, line) < ($4, $5)
-                   AND ($6 IS NULL OR (asset = $6 AND (debit = 'wallet' OR credit = 'wallet')))
+                   AND ((asset = $6 AND (debit = 'wallet' OR credit = 'wallet')) OR $6 IS NULL)
              ORDER BY position DESC, line DESC LIMIT $7",
         )
         .bind(owner.0)
@@ -334,12 +347,12 @@ impl Store for Backend {
              FROM (
                  SELECT c.meter, c.asset, c.quantity, c.amount, c.occurred_at / CAST($6 AS BIGINT) AS window_index,
                         CASE WHEN $7 = 1 THEN c.subject END AS who,
-                        CASE WHEN $8 IS NULL THEN NULL ELSE ",
+                        CASE WHEN CAST($8 AS TEXT) IS NOT NULL THEN ",
             json_of!("c.dimensions"),
             "->>CAST($8 AS TEXT) END AS dimension
                  FROM charges AS c
                  WHERE c.shard_key = $1 AND c.customer_id = $2 AND c.tenant = $3 AND c.occurred_at >= $4 AND c.occurred_at < $5
-                       AND ($9 IS NULL OR c.meter = $9) AND ($10 IS NULL OR c.subject = $10)
+                       AND (c.meter = $9 OR $9 IS NULL) AND (c.subject = $10 OR $10 IS NULL)
              ) AS used
              GROUP BY meter, asset, window_index, who, dimension
              ORDER BY window_index, meter, asset, COALESCE(who, ''), COALESCE(dimension, '') LIMIT $11"
@@ -512,7 +525,7 @@ impl Store for Backend {
                         CASE WHEN SUM(owed) <> 0 OR (SUM(priced) > 0 AND SUM(amount) <> 0) THEN 1 ELSE 0 END AS wrong
                  FROM (
                      SELECT id, asset, 1 AS charges, CASE WHEN price IS NULL THEN 0 ELSE 1 END AS priced, amount, owed
-                     FROM charges WHERE shard_key = $1 AND customer_id = $2
+                     FROM charges WHERE shard_key = $1 AND customer_id = $2 AND tenant IS NOT NULL
                      UNION ALL
                      SELECT cause_id, asset, 0, 0, CASE WHEN debit = 'revenue' THEN amount ELSE -amount END,
                             CASE WHEN debit = 'receivable' THEN -amount ELSE 0 END
@@ -548,21 +561,11 @@ async fn lock(connection: &mut Connection, keys: &[CustomerKey]) -> Result<Vec<O
         .enumerate()
         .map(|(number, key)| json!({"n": number, "s": key.shard_key, "t": key.tenant, "e": key.external_id}))
         .collect();
-    let found: Vec<(i64, i32, Uuid, String, i64, String)> = sqlx::query_as(concat!(
-        "SELECT CAST(t.value->>'n' AS BIGINT), c.shard_key, c.customer_id, c.status, c.position, c.state
-         FROM ",
-        rows!("1"),
-        " CROSS JOIN customers AS c
-         WHERE ",
-        in_buckets!("c.shard_key", "2"),
-        " AND c.shard_key = CAST(t.value->>'s' AS INT) AND c.tenant = t.value->>'t' AND c.external_id = t.value->>'e'
-         ORDER BY c.shard_key, c.customer_id",
-        for_update!("c")
-    ))
-    .bind(text(&wanted)?)
-    .bind(buckets(&distinct(keys.iter().map(|key| key.shard_key))))
-    .fetch_all(connection)
-    .await?;
+    let found: Vec<(i64, i32, Uuid, String, i64, String)> = sqlx::query_as(LOCK)
+        .bind(text(&wanted)?)
+        .bind(buckets(&distinct(keys.iter().map(|key| key.shard_key))))
+        .fetch_all(connection)
+        .await?;
     let mut customers = vec![None; keys.len()];
     for (number, shard_key, id, status, position, state) in found {
         if let Some(place) = usize::try_from(number).ok().and_then(|index| customers.get_mut(index)) {
@@ -728,7 +731,7 @@ async fn write_grants(connection: &mut Connection, batch: &Batch) -> Result<(), 
     for row in &batch.grants {
         let grant = &row.value;
         grants.push(json!({
-            "s": row.shard_key, "i": grant.id, "c": row.customer_id, "t": row.tenant, "p": grant.position,
+            "s": row.shard_key, "i": grant.id, "c": row.customer_id, "p": grant.position,
             "a": grant.asset, "k": grant.kind, "m": grant.amount, "r": grant.priority,
             "x": grant.expires_at.map(Timestamp::as_microsecond), "o": text(&grant.meters)?, "w": grant.reason,
             "n": grant.created_at.as_microsecond(),
@@ -738,17 +741,17 @@ async fn write_grants(connection: &mut Connection, batch: &Batch) -> Result<(), 
         sqlx::query(concat!(
             "INSERT INTO grants (shard_key, id, customer_id, tenant, position, asset, kind, amount, priority, expires_at,
                  meters, reason, created_at)
-             SELECT CAST(t.value->>'s' AS INT), ",
+             SELECT c.shard_key, ",
             uuid!("i"),
-            ", ",
-            uuid!("c"),
-            ", t.value->>'t', CAST(t.value->>'p' AS BIGINT), t.value->>'a', t.value->>'k', CAST(t.value->>'m' AS BIGINT),
+            ", c.customer_id, c.tenant, CAST(t.value->>'p' AS BIGINT), t.value->>'a', t.value->>'k', CAST(t.value->>'m' AS BIGINT),
              CAST(t.value->>'r' AS INT), CAST(t.value->>'x' AS BIGINT), t.value->>'o', t.value->>'w',
              CAST(t.value->>'n' AS BIGINT)
              FROM ",
-            rows!("1")
+            rows!("1"),
+            join_customers!()
         ))
         .bind(text(&grants)?)
+        .bind(buckets(&batch.buckets()))
         .execute(&mut *connection)
         .await?;
     }
@@ -772,7 +775,7 @@ async fn write_holds(connection: &mut Connection, batch: &Batch) -> Result<(), s
     for row in &batch.holds {
         let record = &row.value;
         let hold = json!({
-            "s": row.shard_key, "i": record.hold.id, "c": row.customer_id, "t": row.tenant, "p": record.position,
+            "s": row.shard_key, "i": record.hold.id, "c": row.customer_id, "p": record.position,
             "u": record.state, "h": text(&record.hold)?, "a": record.changed_at.as_microsecond(),
         });
         holds.insert((row.shard_key, record.hold.id), hold);
@@ -782,18 +785,18 @@ async fn write_holds(connection: &mut Connection, batch: &Batch) -> Result<(), s
     }
     sqlx::query(concat!(
         "INSERT INTO holds (shard_key, id, customer_id, tenant, position, state, hold, changed_at)
-         SELECT CAST(t.value->>'s' AS INT), ",
+         SELECT c.shard_key, ",
         uuid!("i"),
-        ", ",
-        uuid!("c"),
-        ", t.value->>'t', CAST(t.value->>'p' AS BIGINT), t.value->>'u', t.value->>'h', CAST(t.value->>'a' AS BIGINT)
+        ", c.customer_id, c.tenant, CAST(t.value->>'p' AS BIGINT), t.value->>'u', t.value->>'h', CAST(t.value->>'a' AS BIGINT)
          FROM ",
         rows!("1"),
+        join_customers!(),
         " WHERE true
          ON CONFLICT (shard_key, id) DO UPDATE SET position = excluded.position, state = excluded.state,
              hold = excluded.hold, changed_at = excluded.changed_at"
     ))
     .bind(text(&holds.into_values().collect::<Vec<_>>())?)
+    .bind(buckets(&batch.buckets()))
     .execute(connection)
     .await?;
     Ok(())
@@ -808,22 +811,22 @@ async fn write_operations(connection: &mut Connection, batch: &Batch) -> Result<
         .iter()
         .map(|(row, at)| {
             json!({
-                "s": row.shard_key, "i": row.value.id, "c": row.customer_id, "t": row.tenant, "f": row.value.fingerprint,
+                "s": row.shard_key, "i": row.value.id, "c": row.customer_id, "f": row.value.fingerprint,
                 "w": row.value.answer, "a": at.as_microsecond(),
             })
         })
         .collect();
     sqlx::query(concat!(
         "INSERT INTO operations (shard_key, id, customer_id, tenant, fingerprint, answer, recorded_at)
-         SELECT CAST(t.value->>'s' AS INT), ",
+         SELECT c.shard_key, ",
         uuid!("i"),
-        ", ",
-        uuid!("c"),
-        ", t.value->>'t', CAST(t.value->>'f' AS BIGINT), t.value->>'w', CAST(t.value->>'a' AS BIGINT)
+        ", c.customer_id, c.tenant, CAST(t.value->>'f' AS BIGINT), t.value->>'w', CAST(t.value->>'a' AS BIGINT)
          FROM ",
-        rows!("1")
+        rows!("1"),
+        join_customers!()
     ))
     .bind(text(&operations)?)
+    .bind(buckets(&batch.buckets()))
     .execute(connection)
     .await?;
     Ok(())
@@ -859,8 +862,9 @@ async fn erase(connection: &mut Connection, erased: &super::super::Owned<String>
         .execute(&mut *connection)
         .await?;
     for statement in [
-        "UPDATE charges SET operation_key = NULL, subject = NULL, metadata = NULL WHERE shard_key = $1 AND customer_id = $2",
-        "UPDATE grants SET reason = NULL WHERE shard_key = $1 AND customer_id = $2",
+        "UPDATE charges SET operation_key = NULL, subject = NULL, metadata = NULL
+         WHERE shard_key = $1 AND customer_id = $2 AND tenant IS NOT NULL",
+        "UPDATE grants SET reason = NULL WHERE shard_key = $1 AND customer_id = $2 AND tenant IS NOT NULL",
         "UPDATE operations SET answer = '' WHERE shard_key = $1 AND customer_id = $2",
         "DELETE FROM holds WHERE shard_key = $1 AND customer_id = $2",
     ] {

@@ -41,11 +41,6 @@ macro_rules! json_of {
         $column
     };
 }
-macro_rules! for_update {
-    ($alias:literal) => {
-        ""
-    };
-}
 
 #[expect(clippy::duplicate_mod, reason = "the queries are written once and compiled for each driver")]
 #[path = "queries.rs"]
@@ -181,6 +176,13 @@ const LOAD: &str = "
                 THEN NULL ELSE c.state END
     FROM json_each($1) AS t CROSS JOIN customers AS c
     WHERE c.shard_key = t.value->>0 AND c.tenant = t.value->>1 AND c.external_id = t.value->>2";
+
+/// Customers by address; the one writer locks the whole database.
+const LOCK: &str = "
+    SELECT CAST(t.value->>'n' AS INTEGER), c.shard_key, c.customer_id, c.status, c.position, c.state
+    FROM json_each($1) AS t CROSS JOIN customers AS c
+         ON c.shard_key = t.value->>'s' AND c.tenant = t.value->>'t' AND c.external_id = t.value->>'e'
+    WHERE c.shard_key IN (SELECT value FROM json_each($2))";
 
 const WRITE_CUSTOMERS: &str = "
     UPDATE customers AS c SET position = t.value->>3, status = t.value->>4, state = t.value->>5

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use farthing::store::{self, Store};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
 use tempfile::TempDir;
 
 use crate::postgres;
@@ -82,15 +82,32 @@ impl Database {
 
     /// The one text column of what a query finds.
     pub(crate) async fn texts(&self, query: impl Into<String>) -> Vec<String> {
-        let query = AssertSqlSafe(query.into());
+        self.texts_after("", query).await.expect("the query runs")
+    }
+
+    /// The same, on a connection on which these statements have run before.
+    pub(crate) async fn texts_after(&self, before: &str, query: impl Into<String>) -> Result<Vec<String>, sqlx::Error> {
+        let (before, query) = (sqlx::raw_sql(AssertSqlSafe(before.to_owned())), AssertSqlSafe(query.into()));
         match &self.place {
             Place::Sqlite { directory } => {
-                sqlx::query_scalar(query).fetch_all(&mut connect_sqlite(directory).await).await.expect("the query runs")
+                let mut connection = connect_sqlite(directory).await;
+                before.execute(&mut connection).await?;
+                sqlx::query_scalar(query).fetch_all(&mut connection).await
             }
             Place::Postgres { url } => {
-                sqlx::query_scalar(query).fetch_all(&mut connect_postgres(url).await).await.expect("the query runs")
+                let mut connection = connect_postgres(url).await;
+                before.execute(&mut connection).await?;
+                sqlx::query_scalar(query).fetch_all(&mut connection).await
             }
         }
+    }
+
+    /// How SQLite goes about a statement.
+    pub(crate) async fn plan(&self, statement: &str) -> Vec<String> {
+        let Place::Sqlite { directory } = &self.place else { panic!("PostgreSQL has other plans") };
+        let query = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")));
+        let rows = query.fetch_all(&mut connect_sqlite(directory).await).await.expect("the statement is one");
+        rows.iter().map(|row| row.get("detail")).collect()
     }
 
     /// Every row of every table, each as one text.
