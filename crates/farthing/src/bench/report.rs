@@ -124,7 +124,8 @@ impl Goal {
             Bound::AtLeast(_) => RoundingStrategy::ToZero,
             Bound::Below(_) => RoundingStrategy::AwayFromZero,
         };
-        Self { name, bound, figure: figure.map(|figure| figure.round_dp_with_strategy(2, strategy)), met }
+        let figure = figure.map(|figure| figure.round_dp_with_strategy(2, strategy).normalize());
+        Self { name, bound, figure, met }
     }
 }
 
