@@ -315,13 +315,14 @@ pub trait Store: Send + Sync {
         decide: &mut (dyn FnMut(Locked) -> Batch + Send),
     ) -> Result<(), StoreError>;
 
-    /// The first answer to a keyed request over many customers.
+    /// The first answer to a keyed request that was kept as a whole.
     async fn find_operation(&self, tenant: &str, id: OperationRef) -> Result<Option<Operation>, StoreError>;
-    /// Keeps such a first answer; the one that is there already stays.
+    /// Keeps such a first answer in a bucket, with the customer whose erasure removes it; the one that is there already
+    /// stays.
     async fn keep_operation(
         &self,
         tenant: &str,
-        shard_key: i32,
+        owner: (i32, Option<Uuid>),
         operation: &Operation,
         at: Timestamp,
     ) -> Result<(), StoreError>;

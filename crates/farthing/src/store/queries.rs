@@ -125,15 +125,16 @@ impl Store for Backend {
     async fn keep_operation(
         &self,
         tenant: &str,
-        shard_key: i32,
+        owner: (i32, Option<Uuid>),
         operation: &Operation,
         at: Timestamp,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO operations (shard_key, id, tenant, fingerprint, answer, recorded_at) VALUES ($1, $2, $3, $4, $5, $6)
-             ON CONFLICT DO NOTHING",
+            "INSERT INTO operations (shard_key, customer_id, id, tenant, fingerprint, answer, recorded_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
         )
-        .bind(shard_key)
+        .bind(owner.0)
+        .bind(owner.1)
         .bind(operation.id)
         .bind(tenant)
         .bind(operation.fingerprint)
