@@ -82,6 +82,12 @@ pub enum UsageError {
         /// The dimension.
         name: String,
     },
+    /// The value of a dimension is empty, too long, or has control characters.
+    #[error("dimension `{name}` has to be 1 to 255 characters, none of them a control character")]
+    DimensionText {
+        /// The dimension.
+        name: String,
+    },
     /// No meter counts events of this type.
     #[error("no meter in the tenant file counts events of type `{event_type}`")]
     UnknownType {
@@ -107,8 +113,8 @@ impl Usage {
         if let Some(subject) = &self.subject {
             check_text("subject", subject)?;
         }
-        for value in self.dimensions.values() {
-            check_text("the value of a dimension", value)?;
+        if let Some((name, _)) = self.dimensions.iter().find(|(_, value)| check_text("value", value).is_err()) {
+            return Err(UsageError::DimensionText { name: name.clone() });
         }
         if self.time.is_some_and(|time| time < Timestamp::UNIX_EPOCH) {
             return Err(UsageError::Time);

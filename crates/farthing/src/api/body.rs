@@ -10,7 +10,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header};
 use engine::Micros;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, Error, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -64,13 +64,18 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
         let parsed: Result<Object<T>, _> = serde_path_to_error::deserialize(&mut deserializer);
         match parsed {
-            Err(error) if error.inner().is_data() => {
+            Err(error) if error.inner().is_data() || is_json(bytes) => {
                 Problem::invalid("invalid_value", words(error.inner())).at(pointer(error.path()))
             }
             Err(error) => Problem::invalid("invalid_json", words(error.inner())),
             Ok(_) => Problem::invalid("invalid_json", "there is something behind the JSON value"),
         }
     })
+}
+
+/// Whether it is JSON at all, whatever it says: some values that no member takes are told as errors of syntax.
+fn is_json(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
 }
 
 /// The elements of a JSON array, each to be parsed on its own.

@@ -25,7 +25,7 @@ pub(super) struct Health {
 /// Ready to serve
 ///
 /// The process lives and its database answers.
-#[utoipa::path(get, path = "/health", tag = "health", responses((status = 200, body = Health)))]
+#[utoipa::path(get, path = "/health", operation_id = "get_readiness", tag = "health", responses((status = 200, body = Health)))]
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Health>, Problem> {
     app.store.ping().await?;
     Ok(Json(Health { status: "ok", database: app.store.name() }))
@@ -34,7 +34,7 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Health>, P
 /// Alive
 ///
 /// The process lives; its database is not asked.
-#[utoipa::path(get, path = "/health/live", tag = "health", responses((status = 200, body = Health)))]
+#[utoipa::path(get, path = "/health/live", operation_id = "get_liveness", tag = "health", responses((status = 200, body = Health)))]
 pub(super) async fn live(State(app): State<Arc<App>>) -> Json<Health> {
     Json(Health { status: "ok", database: app.store.name() })
 }

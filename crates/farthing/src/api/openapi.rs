@@ -1,5 +1,6 @@
 //! The OpenAPI 3.1 document: made from the handlers, completed with what they all share.
 
+use axum::http::StatusCode;
 use utoipa::OpenApi;
 use utoipa::openapi::path::{Operation, Parameter};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
@@ -15,8 +16,9 @@ Usage in; checked, priced and charged against prepaid credit; refused where cred
 micro-dollar.
 
 Amounts and quantities are exact decimal texts. Instants are RFC 3339 in UTC. Every problem is an RFC 9457 document with a
-stable `code`. Every write takes an `Idempotency-Key`: a repeat gets the first answer, another body 422, a repeat while the
-first is under way 409; a refusal does not use up the key.";
+stable `code`. Every write takes an `Idempotency-Key`: a repeat gets the first answer and the header
+`Idempotency-Replayed: true`, another body 422, a repeat while the first is under way 409; a refusal does not use up the
+key. Every answer has an `X-Request-Id`.";
 
 #[derive(OpenApi)]
 #[openapi(
@@ -54,7 +56,7 @@ pub(super) fn complete(mut document: utoipa::openapi::OpenApi) -> utoipa::openap
         let open = path.starts_with("/health");
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
         for operation in operations.into_iter().flatten() {
-            add_problems(operation, open);
+            add_problems(path, operation);
             for parameter in operation.parameters.iter_mut().flatten() {
                 if let RefOr::T(parameter) = parameter {
                     describe(parameter);
@@ -69,25 +71,39 @@ pub(super) fn complete(mut document: utoipa::openapi::OpenApi) -> utoipa::openap
     document
 }
 
-fn add_problems(operation: &mut Operation, open: bool) {
-    let shared: &[(&str, &str)] = if open {
-        &[("503", "The database does not answer")]
-    } else {
-        &[
-            ("400", "The request is not well formed"),
-            ("401", "The caller is not known"),
-            ("403", "The caller may not, or the customer is suspended or closed"),
-            ("404", "There is no such thing"),
-            ("409", "Something stands in the way: a key under way, a hold that has ended"),
-            ("413", "The body is too large"),
-            ("415", "The body is not JSON"),
-            ("422", "The request is well formed and cannot be done"),
-            ("503", "Nothing was done, or whether it was done is unknown; try again"),
-        ]
-    };
-    for (status, description) in shared {
+/// Of the problems that requests meet before or beside what they are about, those that this one can.
+fn add_problems(path: &str, operation: &mut Operation) {
+    let open = path.starts_with("/health");
+    let has_body = operation.request_body.is_some();
+    let names = has_body || path.contains('{');
+    let writes = operation.parameters.iter().flatten().any(|parameter| match parameter {
+        RefOr::T(parameter) => parameter.name == "Idempotency-Key",
+        RefOr::Ref(_) => false,
+    });
+    for (may_happen, status, description) in [
+        (!open, "400", "The request is not well formed"),
+        (!open, "401", "The caller is not known"),
+        (!open, "403", "The caller may not, or the customer is suspended or closed"),
+        (names, "404", "There is no such thing"),
+        (writes, "409", "Something stands in the way: a key under way, a hold that has ended"),
+        (has_body, "413", "The body is too large"),
+        (has_body, "415", "The body is not JSON"),
+        (names, "422", "The request is well formed and cannot be done"),
+        (path != "/health/live", "503", "Nothing was done, or whether it was done is unknown; try again"),
+    ] {
         let responses = &mut operation.responses.responses;
-        responses.entry((*status).to_owned()).or_insert_with(|| RefOr::T(problem(description)));
+        if may_happen && !responses.contains_key(status) {
+            responses.insert(status.to_owned(), RefOr::T(problem(description)));
+        }
+    }
+    for (status, response) in &mut operation.responses.responses {
+        // The specification wants words for each; for these the summary of the operation says it all.
+        let reason = status.parse().ok().and_then(|status: StatusCode| status.canonical_reason());
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            response.description = reason.unwrap_or("Done").to_owned();
+        }
     }
 }
 

@@ -317,7 +317,7 @@ impl TestRequest {
 /// What the server answered.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    what: String,
+    pub(crate) what: String,
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,

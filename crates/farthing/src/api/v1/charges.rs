@@ -207,7 +207,7 @@ impl ChargeView {
 ///
 /// Priced, debited and written to the ledger before the answer. Refused with 402 and a reason where it is not covered;
 /// a refusal changes nothing and does not use up the key.
-#[utoipa::path(post, path = "/v1/charges", tag = "charges", request_body = NewCharge,
+#[utoipa::path(post, path = "/v1/charges", operation_id = "create_charge", tag = "charges", request_body = NewCharge,
     params(("Idempotency-Key" = Option<String>, Header, description = "Your key for this operation")),
     responses((status = 201, body = ChargeView), (status = 402, body = Problem, content_type = "application/problem+json")))]
 pub(in crate::api) async fn create(
@@ -314,7 +314,7 @@ impl ChargeResult {
 /// Charge many uses
 ///
 /// Up to 1,000, each done or refused on its own and answered with its own status; or all or none, for one customer.
-#[utoipa::path(post, path = "/v1/charges/batch", tag = "charges", request_body = NewCharges,
+#[utoipa::path(post, path = "/v1/charges/batch", operation_id = "create_charges", tag = "charges", request_body = NewCharges,
     params(("Idempotency-Key" = Option<String>, Header, description = "Your key for this request")),
     responses((status = 200, body = ChargeResults), (status = 402, body = Problem, content_type = "application/problem+json")))]
 pub(in crate::api) async fn create_batch(
@@ -393,7 +393,7 @@ async fn together(app: &App, requests: Vec<Request>) -> Result<Vec<ChargeResult>
 }
 
 /// A charge
-#[utoipa::path(get, path = "/v1/charges/{charge}", tag = "charges", params(("charge" = String, Path, description = "Its id")),
+#[utoipa::path(get, path = "/v1/charges/{charge}", operation_id = "get_charge", tag = "charges", params(("charge" = String, Path, description = "Its id")),
     responses((status = 200, body = ChargeView)))]
 pub(in crate::api) async fn get(
     State(app): State<Arc<App>>,
@@ -415,7 +415,7 @@ pub(in crate::api) async fn find(app: &App, caller: &Caller, id: &str) -> Result
 /// A customer's charges
 ///
 /// The newest use first.
-#[utoipa::path(get, path = "/v1/customers/{customer}/charges", tag = "charges",
+#[utoipa::path(get, path = "/v1/customers/{customer}/charges", operation_id = "list_charges", tag = "charges",
     params(("customer" = String, Path, description = "Your own id of the customer"), PageQuery),
     responses((status = 200, body = PageOf<ChargeView>)))]
 pub(in crate::api) async fn list(

@@ -68,7 +68,7 @@ pub(in crate::api) struct CheckView {
 /// Check a use
 ///
 /// The charge itself, tried and not done. Nothing is reserved: hold what must still be there later.
-#[utoipa::path(post, path = "/v1/check", tag = "checks", request_body = NewCheck, responses((status = 200, body = CheckView)))]
+#[utoipa::path(post, path = "/v1/check", operation_id = "check_use", tag = "checks", request_body = NewCheck, responses((status = 200, body = CheckView)))]
 pub(in crate::api) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,

@@ -194,7 +194,7 @@ impl CustomerBody {
 /// Create or change a customer
 ///
 /// Answers 201 where it was created, with the grants that the tenant file gives to new customers.
-#[utoipa::path(put, path = "/v1/customers/{customer}", tag = "customers", request_body = CustomerBody,
+#[utoipa::path(put, path = "/v1/customers/{customer}", operation_id = "put_customer", tag = "customers", request_body = CustomerBody,
     params(("customer" = String, Path, description = "Your own id of the customer"), ("Idempotency-Key" = Option<String>, Header, description = "Your key for this request")),
     responses((status = 200, body = CustomerView), (status = 201, body = CustomerView)))]
 pub(in crate::api) async fn put(
@@ -233,7 +233,7 @@ pub(in crate::api) async fn put(
 }
 
 /// A customer
-#[utoipa::path(get, path = "/v1/customers/{customer}", tag = "customers",
+#[utoipa::path(get, path = "/v1/customers/{customer}", operation_id = "get_customer", tag = "customers",
     params(("customer" = String, Path, description = "Your own id of the customer")),
     responses((status = 200, body = CustomerView)))]
 pub(in crate::api) async fn get(
@@ -249,7 +249,7 @@ pub(in crate::api) async fn get(
 /// All customers
 ///
 /// In the order of their creation.
-#[utoipa::path(get, path = "/v1/customers", tag = "customers", params(PageQuery), responses((status = 200, body = PageOf<CustomerView>)))]
+#[utoipa::path(get, path = "/v1/customers", operation_id = "list_customers", tag = "customers", params(PageQuery), responses((status = 200, body = PageOf<CustomerView>)))]
 pub(in crate::api) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -274,7 +274,7 @@ pub(in crate::api) struct ErasedCustomer {
 ///
 /// Its id, profile, subjects, keys and notes are removed and it is closed; charges, grants and the ledger stay, under an
 /// id that says nothing. It cannot be undone, and needs an admin key.
-#[utoipa::path(post, path = "/v1/customers/{customer}/erase", tag = "customers",
+#[utoipa::path(post, path = "/v1/customers/{customer}/erase", operation_id = "erase_customer", tag = "customers",
     params(("customer" = String, Path, description = "Your own id of the customer"), ("Idempotency-Key" = Option<String>, Header, description = "Your key for this request")),
     responses((status = 200, body = ErasedCustomer)))]
 pub(in crate::api) async fn erase(

@@ -145,7 +145,7 @@ pub(in crate::api) enum Recorded {
 /// One event or a list, each a CloudEvent 1.0 (`application/cloudevents+json`, `application/cloudevents-batch+json` or
 /// `application/json`) or in the short form. A list with an event that cannot be recorded at all (an unknown meter or
 /// customer, a time in the future) is refused as a whole and records nothing.
-#[utoipa::path(post, path = "/v1/events", tag = "events",
+#[utoipa::path(post, path = "/v1/events", operation_id = "record_events", tag = "events",
     request_body(content((EventsBody = "application/json"), (CloudEventSchema = "application/cloudevents+json"), (Vec<CloudEventSchema> = "application/cloudevents-batch+json"))),
     params(("Idempotency-Key" = Option<String>, Header, description = "Stands for the id of events that have none")),
     responses((status = 200, body = Recorded)))]
@@ -253,7 +253,9 @@ fn problem(error: UsageError) -> Problem {
         UsageError::Text { field } => format!("/{field}"),
         UsageError::ErasedCustomer | UsageError::NoCustomer => "/customer".to_owned(),
         UsageError::NoQuantity | UsageError::MissingProperty { .. } => "/data".to_owned(),
-        UsageError::Quantity { name, .. } | UsageError::Dimension { name } => format!("/data/{name}"),
+        UsageError::Quantity { name, .. } | UsageError::Dimension { name } | UsageError::DimensionText { name } => {
+            format!("/data/{name}")
+        }
         UsageError::UnknownType { .. } => "/type".to_owned(),
         UsageError::Time => "/time".to_owned(),
         UsageError::SpecVersion => "/specversion".to_owned(),

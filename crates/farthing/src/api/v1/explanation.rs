@@ -83,7 +83,7 @@ pub(in crate::api) struct Explanation {
 /// Explain a charge
 ///
 /// The chain from the use to the ledger: price, tiers, rounding, grants, entries; and the same in words.
-#[utoipa::path(get, path = "/v1/charges/{charge}/explain", tag = "charges", params(("charge" = String, Path, description = "Its id")),
+#[utoipa::path(get, path = "/v1/charges/{charge}/explain", operation_id = "explain_charge", tag = "charges", params(("charge" = String, Path, description = "Its id")),
     responses((status = 200, body = Explanation)))]
 pub(in crate::api) async fn get(
     State(app): State<Arc<App>>,

@@ -151,7 +151,7 @@ impl GrantView {
 }
 
 /// Grant value
-#[utoipa::path(post, path = "/v1/customers/{customer}/grants", tag = "grants", request_body = NewGrant,
+#[utoipa::path(post, path = "/v1/customers/{customer}/grants", operation_id = "create_grant", tag = "grants", request_body = NewGrant,
     params(("customer" = String, Path, description = "Your own id of the customer"), ("Idempotency-Key" = Option<String>, Header, description = "Your key for this operation")),
     responses((status = 201, body = GrantView)))]
 pub(in crate::api) async fn create(
@@ -209,7 +209,7 @@ fn refused(error: ServiceError) -> Problem {
 /// A customer's grants
 ///
 /// The newest first.
-#[utoipa::path(get, path = "/v1/customers/{customer}/grants", tag = "grants",
+#[utoipa::path(get, path = "/v1/customers/{customer}/grants", operation_id = "list_grants", tag = "grants",
     params(("customer" = String, Path, description = "Your own id of the customer"), PageQuery),
     responses((status = 200, body = PageOf<GrantView>)))]
 pub(in crate::api) async fn list(
@@ -242,7 +242,7 @@ pub(in crate::api) struct VoidedGrant {
 /// Take back a grant
 ///
 /// What is left of it leaves the wallet; what open holds keep of it lapses when they end.
-#[utoipa::path(post, path = "/v1/customers/{customer}/grants/{grant}/void", tag = "grants",
+#[utoipa::path(post, path = "/v1/customers/{customer}/grants/{grant}/void", operation_id = "void_grant", tag = "grants",
     params(("customer" = String, Path, description = "Your own id of the customer"), ("grant" = String, Path, description = "Its id"),
         ("Idempotency-Key" = Option<String>, Header, description = "Your key for this operation")),
     responses((status = 200, body = VoidedGrant)))]

@@ -208,7 +208,7 @@ async fn execute(app: &App, request: Request, customer: &str, status: StatusCode
 ///
 /// What a hold keeps, no other charge can take. Refused with 402 where it is not there: `held_by_others` where only other
 /// holds stand in the way.
-#[utoipa::path(post, path = "/v1/holds", tag = "holds", request_body = NewHold,
+#[utoipa::path(post, path = "/v1/holds", operation_id = "create_hold", tag = "holds", request_body = NewHold,
     params(("Idempotency-Key" = Option<String>, Header, description = "Your key for this operation")),
     responses((status = 201, body = HoldView), (status = 402, body = Problem, content_type = "application/problem+json")))]
 pub(in crate::api) async fn create(
@@ -246,7 +246,7 @@ async fn find(app: &App, caller: &Caller, id: &str) -> Result<HoldRow, Problem> 
 }
 
 /// A hold
-#[utoipa::path(get, path = "/v1/holds/{hold}", tag = "holds", params(("hold" = String, Path, description = "Its id")),
+#[utoipa::path(get, path = "/v1/holds/{hold}", operation_id = "get_hold", tag = "holds", params(("hold" = String, Path, description = "Its id")),
     responses((status = 200, body = HoldView)))]
 pub(in crate::api) async fn get(
     State(app): State<Arc<App>>,
@@ -266,7 +266,7 @@ pub(in crate::api) async fn get(
 /// Extend a hold
 ///
 /// Reserve more, or for longer: a call or an agent extends its hold as it goes on.
-#[utoipa::path(post, path = "/v1/holds/{hold}/extend", tag = "holds", request_body = HoldExtension,
+#[utoipa::path(post, path = "/v1/holds/{hold}/extend", operation_id = "extend_hold", tag = "holds", request_body = HoldExtension,
     params(("hold" = String, Path, description = "Its id"), ("Idempotency-Key" = Option<String>, Header, description = "Your key for this operation")),
     responses((status = 200, body = HoldView), (status = 402, body = Problem, content_type = "application/problem+json")))]
 pub(in crate::api) async fn extend(
@@ -355,7 +355,7 @@ async fn charge(
 /// Capture a part of a hold
 ///
 /// Charges what was used so far and goes on holding the rest.
-#[utoipa::path(post, path = "/v1/holds/{hold}/capture", tag = "holds", request_body = HoldUse,
+#[utoipa::path(post, path = "/v1/holds/{hold}/capture", operation_id = "capture_hold", tag = "holds", request_body = HoldUse,
     params(("hold" = String, Path, description = "Its id"), ("Idempotency-Key" = Option<String>, Header, description = "Your key for this operation")),
     responses((status = 200, body = HoldView)))]
 pub(in crate::api) async fn capture(
@@ -372,7 +372,7 @@ pub(in crate::api) async fn capture(
 ///
 /// Charges what was used in the end and gives up the rest. Use above the hold is taken from the wallet, and recorded as
 /// owed where that is not enough: it has happened. A hold is settled once.
-#[utoipa::path(post, path = "/v1/holds/{hold}/settle", tag = "holds", request_body = HoldUse,
+#[utoipa::path(post, path = "/v1/holds/{hold}/settle", operation_id = "settle_hold", tag = "holds", request_body = HoldUse,
     params(("hold" = String, Path, description = "Its id"), ("Idempotency-Key" = Option<String>, Header, description = "Your key for this operation")),
     responses((status = 200, body = HoldView)))]
 pub(in crate::api) async fn settle(
@@ -388,7 +388,7 @@ pub(in crate::api) async fn settle(
 /// Release a hold
 ///
 /// Gives up what it keeps.
-#[utoipa::path(post, path = "/v1/holds/{hold}/release", tag = "holds",
+#[utoipa::path(post, path = "/v1/holds/{hold}/release", operation_id = "release_hold", tag = "holds",
     params(("hold" = String, Path, description = "Its id"), ("Idempotency-Key" = Option<String>, Header, description = "Your key for this operation")),
     responses((status = 200, body = HoldView)))]
 pub(in crate::api) async fn release(

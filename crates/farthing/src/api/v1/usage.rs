@@ -78,7 +78,7 @@ pub(in crate::api) struct Usage {
 }
 
 /// A customer's usage
-#[utoipa::path(get, path = "/v1/customers/{customer}/usage", tag = "usage",
+#[utoipa::path(get, path = "/v1/customers/{customer}/usage", operation_id = "get_usage", tag = "usage",
     params(("customer" = String, Path, description = "Your own id of the customer"), UsageParameters),
     responses((status = 200, body = Usage)))]
 pub(in crate::api) async fn get(

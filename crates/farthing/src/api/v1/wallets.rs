@@ -50,7 +50,7 @@ pub(in crate::api) struct WalletView {
 /// A customer's wallet
 ///
 /// What has lapsed by now does not count, whether or not the ledger has booked it yet.
-#[utoipa::path(get, path = "/v1/customers/{customer}/wallet", tag = "wallets",
+#[utoipa::path(get, path = "/v1/customers/{customer}/wallet", operation_id = "get_wallet", tag = "wallets",
     params(("customer" = String, Path, description = "Your own id of the customer")),
     responses((status = 200, body = WalletView)))]
 pub(in crate::api) async fn get(
@@ -129,7 +129,7 @@ impl EntryView {
 /// A customer's ledger
 ///
 /// Every entry, the newest first.
-#[utoipa::path(get, path = "/v1/customers/{customer}/entries", tag = "wallets",
+#[utoipa::path(get, path = "/v1/customers/{customer}/entries", operation_id = "list_entries", tag = "wallets",
     params(("customer" = String, Path, description = "Your own id of the customer"), PageQuery),
     responses((status = 200, body = PageOf<EntryView>)))]
 pub(in crate::api) async fn entries(
@@ -175,7 +175,7 @@ pub(in crate::api) struct StatementLine {
 /// A customer's statement
 ///
 /// Everything that changed the wallet, the newest first, with the balance after it.
-#[utoipa::path(get, path = "/v1/customers/{customer}/wallet/statement", tag = "wallets",
+#[utoipa::path(get, path = "/v1/customers/{customer}/wallet/statement", operation_id = "get_statement", tag = "wallets",
     params(("customer" = String, Path, description = "Your own id of the customer"), StatementQuery),
     responses((status = 200, body = PageOf<StatementLine>)))]
 pub(in crate::api) async fn statement(
