@@ -172,7 +172,7 @@ struct Wanted {
 struct Item {
     key: CustomerKey,
     change: Option<CustomerChange>,
-    /// Only after its balance is granted, because a closed customer gets nothing.
+    /// Only after its balance is granted, because a closed customer is given nothing.
     close: bool,
     balances: Vec<(Asset, Micros)>,
 }
