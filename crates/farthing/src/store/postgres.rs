@@ -90,6 +90,8 @@ impl PostgresStore {
             ("enable_hashjoin", "off"),
             ("enable_mergejoin", "off"),
             ("enable_bitmapscan", "off"),
+            // Otherwise the customers of a batch's buckets are laid out once and looked through again for every charge.
+            ("enable_material", "off"),
         ]);
         let writer = pool.test_before_acquire(false).connect_with(options).await?;
         Ok(Self { owner, writer })
