@@ -12,19 +12,20 @@ async fn a_refusal_on_a_remembered_customer_is_looked_at_again() {
         let product = Product::new("acme");
         let first = Service::start(&database.open().await, Settings::default());
         let second = Service::start(&database.open().await, Settings::default());
-        all_done(&first, [product.create("jane")]).await;
-        assert_eq!(outcome(&first.execute(product.call("jane", "c1")).await), "insufficient_funds");
+        // With a key of its own, and without.
+        for (name, key) in [("jane", "c1"), ("john", "")] {
+            assert_eq!(outcome(&first.execute(product.call(name, key)).await), "unknown_customer");
+            all_done(&second, [product.create(name)]).await;
+            assert_eq!(outcome(&first.execute(product.call(name, key)).await), "insufficient_funds");
 
-        all_done(&second, [product.grant("jane", "g1", "1")]).await;
-        assert_eq!(outcome(&first.execute(product.call("jane", "c1")).await), "done");
+            all_done(&second, [product.grant(name, "g1", "1")]).await;
+            assert_eq!(outcome(&first.execute(product.call(name, key)).await), "done");
 
-        let suspend = CustomerChange { status: Some(Status::Suspended), ..CustomerChange::default() };
-        all_done(&second, [product.request("jane", Command::Upsert(suspend))]).await;
-        assert_eq!(outcome(&first.execute(product.call("jane", "c2")).await), "suspended");
-
-        assert_eq!(outcome(&first.execute(product.call("john", "c1")).await), "unknown_customer");
-        all_done(&second, [product.create("john"), product.grant("john", "g1", "1")]).await;
-        assert_eq!(outcome(&first.execute(product.call("john", "c1")).await), "done");
+            let suspend = CustomerChange { status: Some(Status::Suspended), ..CustomerChange::default() };
+            all_done(&second, [product.request(name, Command::Upsert(suspend))]).await;
+            let other_key = if key.is_empty() { "" } else { "c2" };
+            assert_eq!(outcome(&first.execute(product.call(name, other_key)).await), "suspended");
+        }
     })
     .await;
 }

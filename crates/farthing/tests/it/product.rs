@@ -263,7 +263,8 @@ fn price(meter: &str, small: &str, model: Model, per: u64) -> Price {
     }
 }
 
-fn fingerprint(asked: &impl std::fmt::Debug) -> i64 {
+/// A hash of what is asked.
+pub(crate) fn fingerprint(asked: &impl std::fmt::Debug) -> i64 {
     let mut hasher = DefaultHasher::new();
     format!("{asked:?}").hash(&mut hasher);
     hasher.finish().cast_signed()

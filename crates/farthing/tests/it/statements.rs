@@ -8,6 +8,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use crate::sources::{Token, after_group, tokens};
+
 /// A statement of the store.
 #[derive(Clone, Debug)]
 pub(crate) struct Statement {
@@ -88,63 +90,6 @@ fn source_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store")
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum Token {
-    Word(String),
-    Text(String),
-    Mark(char),
-}
-
-/// The tokens of a source, each with its line.
-fn tokens(source: &str) -> Vec<(usize, Token)> {
-    let mut tokens = Vec::new();
-    let mut rest = source;
-    while let Some(first) = rest.chars().next() {
-        let line = 1 + source[..source.len() - rest.len()].matches('\n').count();
-        let length = match first {
-            '/' if rest.starts_with("//") => rest.find('\n').unwrap_or(rest.len()),
-            '"' => {
-                let end = end_of_text(&rest[1..]);
-                tokens.push((line, Token::Text(unescape(&rest[1..=end]))));
-                end + 2
-            }
-            // A character, or else a lifetime.
-            '\'' if rest[1..].starts_with('\\') => rest[2..].find('\'').map_or(rest.len(), |end| end + 3),
-            '\'' if rest.chars().nth(2) == Some('\'') => rest.char_indices().nth(3).map_or(rest.len(), |(end, _)| end),
-            letter if letter.is_alphanumeric() || letter == '_' => {
-                let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
-                tokens.push((line, Token::Word(rest[..end].to_owned())));
-                end
-            }
-            mark => {
-                if !mark.is_whitespace() {
-                    tokens.push((line, Token::Mark(mark)));
-                }
-                mark.len_utf8()
-            }
-        };
-        rest = &rest[length..];
-    }
-    tokens
-}
-
-/// Where a text ends that begins before this.
-fn end_of_text(rest: &str) -> usize {
-    let mut escaped = false;
-    let end = rest.find(|letter| {
-        let ends = letter == '"' && !escaped;
-        escaped = letter == '\\' && !escaped;
-        ends
-    });
-    end.expect("a text literal ends")
-}
-
-fn unescape(text: &str) -> String {
-    let mut lines = text.split("\\\n");
-    let first = lines.next().unwrap_or_default().to_owned();
-    lines.fold(first, |text, line| text + line.trim_start()).replace("\\\"", "\"")
-}
-
 /// A macro that makes a text: the names of its parameters, and its body.
 type Macro = (Vec<String>, Vec<(usize, Token)>);
 
@@ -165,22 +110,6 @@ fn macros_of(tokens: &[(usize, Token)]) -> Vec<(String, Macro)> {
         macros.push((name.clone(), (parameters.collect(), tokens[body + 1..after_group(tokens, body) - 1].to_vec())));
     }
     macros
-}
-
-/// The position after the group that opens at `at`.
-fn after_group(tokens: &[(usize, Token)], at: usize) -> usize {
-    let mut depth = 0;
-    for (position, (_, token)) in tokens.iter().enumerate().skip(at) {
-        match token {
-            Token::Mark('(' | '{' | '[') => depth += 1,
-            Token::Mark(')' | '}' | ']') => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return position + 1;
-        }
-    }
-    tokens.len()
 }
 
 /// The text that is written at `at`, and the position after it.
