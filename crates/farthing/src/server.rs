@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 
 use crate::api;
 use crate::app::App;
+use crate::telemetry;
 
 /// Serves until `stop` ends; then takes no more requests, answers those under way, and lets the lanes finish.
 ///
@@ -23,11 +24,24 @@ pub async fn serve(
     let address = listener.local_addr()?;
     tracing::info!(event = "serving", %address, database = app.store.name(), tenants = app.tenants.len());
     let upkeep = tokio::spawn(forget_answers(app.clone()));
+    let summing = tokio::spawn(sum_metrics());
     axum::serve(listener, router).with_graceful_shutdown(stop).await?;
     upkeep.abort();
+    summing.abort();
     app.service.stop().await;
     tracing::info!(event = "stopped");
     Ok(())
+}
+
+/// Sums what was measured into its histograms, which would otherwise keep every single value until somebody asks.
+async fn sum_metrics() {
+    let mut often = tokio::time::interval(Duration::from_secs(2));
+    loop {
+        often.tick().await;
+        if let Some(metrics) = telemetry::metrics() {
+            metrics.run_upkeep();
+        }
+    }
 }
 
 /// Forgets the kept answers of whole requests a day after they were given: a repeat that comes later is a new request, whose

@@ -15,7 +15,7 @@ use crate::store::{CustomerKey, Prior};
 const CUSTOMERS: usize = 16_384;
 
 /// How many recent operations are remembered, so that a repeat that follows soon costs nothing; under a kilobyte each.
-const OPERATIONS: usize = 16_384;
+const OPERATIONS: usize = 8_192;
 
 #[derive(Debug)]
 pub(super) struct Caches {

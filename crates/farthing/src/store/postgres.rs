@@ -5,10 +5,11 @@
 //! to the tenant (and customer) set for that transaction.
 
 use std::str::FromStr;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::{ConnectOptions, Connection as _, PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::{Batch, CustomerKey, Known, Loaded, Outcome, Scope, StoreError, distinct, rows};
@@ -65,6 +66,35 @@ fn buckets(list: &[i32]) -> Vec<i32> {
 pub struct PostgresStore {
     owner: PgPool,
     writer: PgPool,
+    hot: HotConnections,
+}
+
+/// The writer's connections for single statements. A pool asks a connection whether it lives each time it comes back,
+/// which for these would double the round trips.
+#[derive(Debug)]
+struct HotConnections {
+    options: PgConnectOptions,
+    idle: Mutex<Vec<PgConnection>>,
+}
+
+impl HotConnections {
+    async fn take(&self) -> Result<PgConnection, sqlx::Error> {
+        let idle = self.idle.lock().ok().and_then(|mut idle| idle.pop());
+        match idle {
+            Some(connection) => Ok(connection),
+            None => PgConnection::connect_with(&self.options).await,
+        }
+    }
+
+    /// Keeps a connection for the next statement. After a failure that is no conflict none is kept: the idle ones may be
+    /// gone as well, as after a restart of the database.
+    fn give_back<T>(&self, connection: PgConnection, outcome: &Result<T, sqlx::Error>) {
+        let Ok(mut idle) = self.idle.lock() else { return };
+        match outcome {
+            Err(error) if !is_conflict(error) => idle.clear(),
+            _ => idle.push(connection),
+        }
+    }
 }
 
 impl PostgresStore {
@@ -93,8 +123,9 @@ impl PostgresStore {
             // Otherwise the customers of a batch's buckets are laid out once and looked through again for every charge.
             ("enable_material", "off"),
         ]);
+        let hot = HotConnections { options: options.clone().disable_statement_logging(), idle: Mutex::default() };
         let writer = pool.test_before_acquire(false).connect_with(options).await?;
-        Ok(Self { owner, writer })
+        Ok(Self { owner, writer, hot })
     }
 
     async fn read(&self, scope: &Scope) -> Result<Read, StoreError> {
@@ -124,16 +155,18 @@ impl PostgresStore {
 
     async fn load(&self, keys: &[(CustomerKey, Option<Known>)]) -> Result<Vec<Loaded>, StoreError> {
         let mut loaded = vec![Loaded::Absent; keys.len()];
-        let found: Vec<LoadedColumns> = sqlx::query_as(LOAD)
+        let mut connection = self.hot.take().await?;
+        let found: Result<Vec<LoadedColumns>, _> = sqlx::query_as(LOAD)
             .bind(distinct(keys.iter().map(|(key, _)| key.shard_key)))
             .bind(keys.iter().map(|(key, _)| key.shard_key).collect::<Vec<_>>())
             .bind(keys.iter().map(|(key, _)| &*key.tenant).collect::<Vec<_>>())
             .bind(keys.iter().map(|(key, _)| &*key.external_id).collect::<Vec<_>>())
             .bind(keys.iter().map(|(_, known)| known.map(|(id, _)| id)).collect::<Vec<_>>())
             .bind(keys.iter().map(|(_, known)| known.map(|(_, position)| position)).collect::<Vec<_>>())
-            .fetch_all(&self.writer)
-            .await?;
-        for (number, shard_key, id, status, position, state) in found {
+            .fetch_all(&mut connection)
+            .await;
+        self.hot.give_back(connection, &found);
+        for (number, shard_key, id, status, position, state) in found? {
             let place = usize::try_from(number - 1).ok().and_then(|index| loaded.get_mut(index));
             let Some(place) = place else { continue };
             *place = match state {
@@ -145,8 +178,10 @@ impl PostgresStore {
     }
 
     async fn commit_hot(&self, batch: &Batch) -> Result<Outcome, StoreError> {
-        let mut connection = self.writer.acquire().await?;
-        settle(write_hot(&mut connection, batch).await)
+        let mut connection = self.hot.take().await?;
+        let written = write_hot(&mut connection, batch).await;
+        self.hot.give_back(connection, &written);
+        settle(written)
     }
 }
 
