@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use engine::Command;
 use farthing::service::{Commit, Request, Service, Settings};
 
 use crate::books;
@@ -98,6 +99,34 @@ async fn two_services_with_several_lanes_do_not_spend_the_same_credit() {
         for pair in PAIRS {
             race(&database.another().await, 10, &pair.map(|commit| lanes(3, commit))).await;
         }
+    })
+    .await;
+}
+
+/// Whoever waits for a customer that is being erased finds none afterwards, and not the erased one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_charge_that_races_with_an_erasure_is_of_the_customer_or_there_is_none() {
+    on_both(async |database| {
+        let product = Product::new("acme");
+        let settings = [lanes(1, Commit::Optimistic), lanes(1, Commit::Locked), lanes(1, Commit::Locked)];
+        let mut services = Vec::new();
+        for settings in settings {
+            services.push(Arc::new(Service::start(&database.open().await, settings)));
+        }
+        let mut outcomes: BTreeMap<&str, usize> = BTreeMap::new();
+        for round in 0..25 {
+            all_done(&services[0], [product.create("jane"), product.grant("jane", &format!("g{round}"), "10")]).await;
+            let mut requests: Vec<_> =
+                (0..8).map(|number| product.call("jane", &format!("{round} {number}"))).collect();
+            requests.insert(round % 9, product.request("jane", Command::Erase));
+            for (outcome, times) in send_all(&services, requests).await {
+                *outcomes.entry(outcome).or_default() += times;
+            }
+        }
+        let done = outcomes["done"];
+        assert_eq!(outcomes.remove("unknown_customer").unwrap_or_default() + done, 25 * 9, "{outcomes:?}");
+        assert_eq!(books::all_customers(&*database.store).await.len(), 25);
+        assert_eq!(books::assert_balanced(&*database.store).await, done - 25);
     })
     .await;
 }

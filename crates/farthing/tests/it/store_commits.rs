@@ -231,16 +231,19 @@ async fn charge_comparing(store: &dyn Store, product: &Product, who: &str) {
     }
 }
 
-/// Charges under lock.
+/// Charges under lock: what is decided is written, since nobody else can change the customer meanwhile.
 async fn charge_locking(store: &dyn Store, product: &Product, who: &str) {
+    let mut decisions = 0;
     for round in 0..ROUNDS {
         let command = call(product, "jane", &format!("{who} {round}"));
         let mut decide = |locked: Locked| {
+            decisions += 1;
             let jane = locked.customers[0].as_ref().expect("she is there");
             decided(product, "jane", jane, &command).0
         };
         store.commit_locked(&[product.key("jane")], &[], &mut decide).await.expect("the store answers");
     }
+    assert_eq!(decisions, ROUNDS);
 }
 
 #[tokio::test(flavor = "multi_thread")]
