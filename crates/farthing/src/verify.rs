@@ -162,7 +162,7 @@ pub async fn recount(store: &dyn Store, report: &mut dyn FnMut(Difference)) -> R
 /// Adds one account of a customer to the totals. Wallets, revenue and breakage grow by credits, the others by debits.
 fn add(totals: &mut BTreeMap<(String, Asset), Totals>, tenant: &str, sum: &LedgerSum) {
     let totals = totals.entry((tenant.to_owned(), sum.asset.clone())).or_default();
-    let amount = i128::from(sum.amount.get());
+    let amount = sum.amount;
     let (total, amount) = match sum.account.as_str() {
         "wallet" => (&mut totals.wallets, amount),
         "revenue" => (&mut totals.charged, amount),
@@ -200,33 +200,34 @@ fn compare(row: &CustomerRow, sums: &[LedgerSum]) -> Vec<Found> {
     let state = &row.customer.state;
     let mut expected: BTreeMap<Subject, i128> = BTreeMap::new();
     let mut found: BTreeMap<Subject, i128> = BTreeMap::new();
-    let add = |into: &mut BTreeMap<Subject, i128>, subject: Subject, amount: Micros, sign: i128| {
-        *into.entry(subject).or_default() += sign * i128::from(amount.get());
+    let add = |into: &mut BTreeMap<Subject, i128>, subject: Subject, amount: i128| {
+        *into.entry(subject).or_default() += amount;
     };
+    let micros = |amount: Micros| i128::from(amount.get());
     for sum in sums {
         let asset = sum.asset.clone();
         match (sum.account.as_str(), sum.grant) {
             ("wallet", grant) => {
-                add(&mut expected, Subject::Grant { grant: grant.unwrap_or_default(), asset }, sum.amount, 1);
+                add(&mut expected, Subject::Grant { grant: grant.unwrap_or_default(), asset }, sum.amount);
             }
-            ("receivable", _) => add(&mut expected, Subject::Debt { asset }, sum.amount, -1),
+            ("receivable", _) => add(&mut expected, Subject::Debt { asset }, -sum.amount),
             _ => {}
         }
     }
     for hold in &state.holds {
         for part in &hold.allocations {
             let subject = Subject::Held { grant: part.grant, asset: part.asset.clone() };
-            add(&mut expected, subject, part.amount, 1);
+            add(&mut expected, subject, micros(part.amount));
         }
     }
     for grant in &state.grants {
         let (id, asset) = (grant.id, grant.asset.clone());
-        add(&mut found, Subject::Grant { grant: id, asset: asset.clone() }, grant.remaining, 1);
-        add(&mut found, Subject::Grant { grant: id, asset: asset.clone() }, grant.held, 1);
-        add(&mut found, Subject::Held { grant: id, asset }, grant.held, 1);
+        add(&mut found, Subject::Grant { grant: id, asset: asset.clone() }, micros(grant.remaining));
+        add(&mut found, Subject::Grant { grant: id, asset: asset.clone() }, micros(grant.held));
+        add(&mut found, Subject::Held { grant: id, asset }, micros(grant.held));
     }
     for (asset, owed) in &state.owed {
-        add(&mut found, Subject::Debt { asset: asset.clone() }, *owed, 1);
+        add(&mut found, Subject::Debt { asset: asset.clone() }, micros(*owed));
     }
     let subjects: BTreeSet<Subject> = expected.keys().chain(found.keys()).cloned().collect();
     let differing = |subject: Subject| {

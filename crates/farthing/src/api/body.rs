@@ -163,6 +163,24 @@ impl Serialize for Number {
     }
 }
 
+/// The same, above zero.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(transparent)]
+pub(super) struct PositiveNumber(Number);
+
+impl PositiveNumber {
+    pub(super) fn micros(self) -> Micros {
+        self.0.0
+    }
+}
+
+impl<'de> Deserialize<'de> for PositiveNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = Number::deserialize(deserializer)?;
+        if number.0.is_zero() { Err(D::Error::custom("expected a number above zero")) } else { Ok(Self(number)) }
+    }
+}
+
 /// A text of 1 to `MOST` characters without control characters (PostgreSQL cannot hold a NUL, and no name needs one).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 #[serde(transparent)]
@@ -206,6 +224,11 @@ pub(super) type Name = Text<255>;
 
 /// Words about something: up to 1,000 characters.
 pub(super) type Words = Text<1000>;
+
+/// For members that say by which key a request is known, not what is asked: these two are told apart by a fingerprint.
+pub(super) fn is_no_part_of_what_is_asked<T>(_: &T) -> bool {
+    true
+}
 
 /// Up to sixteen names, each with a text of up to 255 characters: dimensions and metadata.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]

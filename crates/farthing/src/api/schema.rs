@@ -1,10 +1,14 @@
 //! How the small types of bodies look in the OpenAPI document.
 
-use utoipa::openapi::schema::{AdditionalProperties, KnownFormat, Object, ObjectBuilder, OneOfBuilder, Type};
-use utoipa::openapi::{RefOr, Schema, SchemaFormat};
+use std::borrow::Cow;
+
+use utoipa::openapi::schema::{
+    AdditionalProperties, Array, ArrayBuilder, KnownFormat, Object, ObjectBuilder, OneOfBuilder, Type,
+};
+use utoipa::openapi::{Ref, RefOr, Schema, SchemaFormat};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::body::{Labels, Number, Text};
+use super::body::{Labels, Number, PositiveNumber, Text};
 use super::time::Time;
 
 /// No control characters.
@@ -23,32 +27,57 @@ pub(super) fn text(most: usize) -> Object {
         .build()
 }
 
+/// A list of 1 to `most` elements that have a schema of their own.
+pub(super) fn list_of<T: ToSchema>(most: usize) -> Array {
+    let items = Ref::from_schema_name(T::name());
+    ArrayBuilder::new().items(items).min_items(Some(1)).max_items(Some(most)).build()
+}
+
 impl<const MOST: usize> PartialSchema for Text<MOST> {
     fn schema() -> RefOr<Schema> {
         text(MOST).into()
     }
 }
 
-impl<const MOST: usize> ToSchema for Text<MOST> {}
+impl<const MOST: usize> ToSchema for Text<MOST> {
+    fn name() -> Cow<'static, str> {
+        Cow::Owned(format!("Text{MOST}"))
+    }
+}
+
+/// The same, above zero.
+const POSITIVE: &str = r"^(?!0+(\.0+)?$)([0-8]?[0-9]{1,12}(\.[0-9]{1,6})?|9000000000000(\.0{1,6})?)$";
 
 impl PartialSchema for Number {
     fn schema() -> RefOr<Schema> {
-        let number = ObjectBuilder::new()
-            .schema_type(Type::Number)
-            .minimum(Some(0.0))
-            .maximum(Some(9_000_000_000_000.0))
-            .multiple_of(Some(0.000_001));
-        let exact = ObjectBuilder::new().schema_type(Type::String).pattern(Some(EXACT));
-        let either = OneOfBuilder::new()
-            .item(number)
-            .item(exact)
-            .description(Some("A decimal number of at least zero with at most six digits after the point; text keeps it exact on the way"))
-            .build();
-        RefOr::T(Schema::OneOf(either))
+        number(0.0, EXACT)
     }
 }
 
 impl ToSchema for Number {}
+
+impl PartialSchema for PositiveNumber {
+    fn schema() -> RefOr<Schema> {
+        number(0.000_001, POSITIVE)
+    }
+}
+
+impl ToSchema for PositiveNumber {}
+
+fn number(least: f64, exact: &str) -> RefOr<Schema> {
+    let number = ObjectBuilder::new()
+        .schema_type(Type::Number)
+        .minimum(Some(least))
+        .maximum(Some(9_000_000_000_000.0))
+        .multiple_of(Some(0.000_001));
+    let exact = ObjectBuilder::new().schema_type(Type::String).pattern(Some(exact));
+    let either = OneOfBuilder::new()
+        .item(number)
+        .item(exact)
+        .description(Some("A decimal number with at most six digits after the point; text keeps it exact on the way"))
+        .build();
+    RefOr::T(Schema::OneOf(either))
+}
 
 impl PartialSchema for Labels {
     fn schema() -> RefOr<Schema> {

@@ -284,8 +284,8 @@ pub struct LedgerSum {
     pub grant: Option<Uuid>,
     /// What it is in.
     pub asset: Asset,
-    /// Credits less debits.
-    pub amount: Micros,
+    /// Credits less debits, in micros. What was ever sold can be more than a wallet could hold.
+    pub amount: i128,
 }
 
 /// The tables, by use case.

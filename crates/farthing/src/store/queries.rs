@@ -485,8 +485,10 @@ impl Store for Backend {
     }
 
     async fn ledger_sums(&self, owner: OperationRef, position: i64) -> Result<Vec<LedgerSum>, StoreError> {
-        let found: Vec<(String, Option<Uuid>, String, i64)> = sqlx::query_as(
-            "SELECT account, grant_id, asset, CAST(SUM(amount) AS BIGINT) FROM (
+        let found: Vec<(String, Option<Uuid>, String, i64, i64)> = sqlx::query_as(
+            // In two parts, because the sum of all may be more than a BIGINT holds.
+            "SELECT account, grant_id, asset, CAST(SUM(amount / 1000000) AS BIGINT), CAST(SUM(amount % 1000000) AS BIGINT)
+             FROM (
                  SELECT credit AS account, CASE WHEN credit = 'wallet' THEN grant_id END AS grant_id, asset, amount
                  FROM entries WHERE shard_key = $1 AND customer_id = $2 AND position <= $3
                  UNION ALL
@@ -499,11 +501,11 @@ impl Store for Backend {
         .bind(position)
         .fetch_all(&mut *self.shared().await?)
         .await?;
-        let sum = |(account, grant, asset, amount): (String, Option<Uuid>, String, i64)| LedgerSum {
+        let sum = |(account, grant, asset, units, micros): (String, Option<Uuid>, String, i64, i64)| LedgerSum {
             account,
             grant,
             asset: Asset::new(&asset),
-            amount: Micros::new(amount),
+            amount: i128::from(units) * 1_000_000 + i128::from(micros),
         };
         Ok(found.into_iter().map(sum).collect())
     }

@@ -71,11 +71,11 @@ async fn an_idempotency_key_stands_for_the_id() {
         let again = post("k1", &event(1)).await;
         assert_eq!((again.is(200), again.replayed()), (first.json(), true));
 
-        let list = json!([event(1), event(1), {"customer": "jane", "meter": "minutes", "quantity": 1, "id": "own"}]);
-        let first = post("k2", &list).await;
-        let keys: Vec<_> = first.is(200)["results"].as_array().unwrap().iter().map(key).collect();
+        let events = json!([event(1), event(1), {"customer": "jane", "meter": "minutes", "quantity": 1, "id": "own"}]);
+        let first = post("k2", &events).await;
+        let keys: Vec<_> = list(&first.is(200), "results").iter().map(key).collect();
         assert_eq!(keys, ["k2/0", "k2/1", "own"]);
-        let again = post("k2", &list).await;
+        let again = post("k2", &events).await;
         assert_eq!((again.is(200), again.replayed()), (first.json(), true));
         assert_eq!(app.dollars("jane").await[0], "9");
     })

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::books;
-use crate::harness::{Answer, TestApp, TestRequest, on_both, text};
+use crate::harness::{Answer, TestApp, TestRequest, list, on_both, text};
 
 /// Every kind of write about customer jane, each with a body that differs from the first.
 struct Write {
@@ -244,7 +244,7 @@ async fn a_batch_is_done_once_and_each_charge_in_it_on_its_own() {
         let charges = [minutes("jane", "a"), minutes("john", "a"), minutes("nobody", "a"), minutes("jane", "a")];
         let batch = app.request("POST", "/v1/charges/batch").json(&json!({"charges": charges}));
         let results = batch.clone().idempotency_key("k1").send().await.is(200);
-        let statuses: Vec<_> = results["results"].as_array().unwrap().iter().map(|result| &result["status"]).collect();
+        let statuses: Vec<_> = list(&results, "results").iter().map(|result| &result["status"]).collect();
         assert_eq!(statuses, [201, 402, 404, 201]);
         assert_eq!(results["results"][0], results["results"][3]);
         assert_eq!(results["results"][1]["problem"]["code"], "insufficient_funds");

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::books;
 use crate::harness::{TestApp, list, on_both, text};
 
 /// Tokens of two agents and two models over two hours, and minutes of one of them.
@@ -69,6 +70,21 @@ async fn a_sum_that_is_too_large_says_so() {
         }
         app.get("/v1/customers/jane/usage").await.refused(422, "amount_out_of_range");
         assert_eq!(app.dollars("jane").await[3], "0.1");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn more_is_sold_in_all_than_a_wallet_can_hold() {
+    on_both(async |app| {
+        app.create("jane").await;
+        let most = "9000000000000";
+        for _ in 0..3 {
+            let grant = json!({"amount": most, "asset": "use", "kind": "paid"});
+            app.post("/v1/customers/jane/grants", grant).await.is(201);
+            app.charge("jane", "use", most).await.is(201);
+        }
+        assert_eq!(books::assert_balanced(&*app.app.store).await, 3);
     })
     .await;
 }

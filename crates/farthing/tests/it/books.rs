@@ -16,7 +16,7 @@ pub(crate) async fn assert_balanced(store: &dyn Store) -> usize {
         let sums = store.ledger_sums(owner, row.customer.position).await.expect("the ledger adds up");
         let ledger: BTreeMap<_, _> = sums
             .into_iter()
-            .filter(|sum| ["wallet", "receivable"].contains(&&*sum.account) && !sum.amount.is_zero())
+            .filter(|sum| ["wallet", "receivable"].contains(&&*sum.account) && sum.amount != 0)
             .map(|sum| ((sum.account, sum.grant, sum.asset), sum.amount))
             .collect();
         assert_eq!(ledger, state_sums(&row), "the ledger (left) and the state (right) of {who}");
@@ -39,17 +39,17 @@ pub(crate) async fn assert_balanced(store: &dyn Store) -> usize {
 }
 
 /// What a customer's state says that its wallets hold and that it owes, as the ledger would have it.
-fn state_sums(row: &CustomerRow) -> BTreeMap<(String, Option<Uuid>, Asset), Micros> {
+fn state_sums(row: &CustomerRow) -> BTreeMap<(String, Option<Uuid>, Asset), i128> {
     let state = &row.customer.state;
     let mut sums = BTreeMap::new();
     for grant in &state.grants {
         assert!(!grant.remaining.is_negative() && !grant.held.is_negative(), "{}: {grant:?}", row.external_id);
-        let sum = Micros::new(grant.remaining.get() + grant.held.get());
+        let sum = i128::from(grant.remaining.get()) + i128::from(grant.held.get());
         sums.insert((Account::Wallet.as_str().to_owned(), Some(grant.id), grant.asset.clone()), sum);
     }
     for (asset, owed) in &state.owed {
         assert!(owed.get() > 0, "{}: {owed} {asset}", row.external_id);
-        let debit = Micros::new(-owed.get());
+        let debit = -i128::from(owed.get());
         sums.insert((Account::Receivable.as_str().to_owned(), None, asset.clone()), debit);
     }
     sums

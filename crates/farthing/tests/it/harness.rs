@@ -119,6 +119,8 @@ pub(crate) struct TestApp {
     pub(crate) clock: Arc<TestClock>,
     /// The database below it.
     pub(crate) database: Arc<Database>,
+    /// The text of its tenant file.
+    tenant: &'static str,
     /// An admin key of the tenant.
     pub(crate) admin_key: String,
     /// Where it listens.
@@ -135,22 +137,27 @@ pub(crate) async fn on_both(test: impl AsyncFn(TestApp)) {
 impl TestApp {
     /// Serves the tenant above on a Monday morning.
     pub(crate) async fn start(database: Database) -> Self {
+        Self::with(database, TENANT).await
+    }
+
+    /// Serves the tenant of this file on a Monday morning.
+    pub(crate) async fn with(database: Database, tenant: &'static str) -> Self {
         let clock = TestClock::at("2026-03-02T09:00:00Z");
         let database = Arc::new(database);
-        let mut app = Self::serve(database, clock).await;
+        let mut app = Self::serve(database, clock, tenant).await;
         app.admin_key = app.new_key(Scope::Admin).await.0;
         app
     }
 
     /// One more server on the same database, which remembers nothing of what the first one did.
     pub(crate) async fn another(&self) -> Self {
-        let app = Self::serve(self.database.clone(), self.clock.clone()).await;
+        let app = Self::serve(self.database.clone(), self.clock.clone(), self.tenant).await;
         Self { admin_key: self.admin_key.clone(), ..app }
     }
 
-    async fn serve(database: Arc<Database>, clock: Arc<TestClock>) -> Self {
+    async fn serve(database: Arc<Database>, clock: Arc<TestClock>, file: &'static str) -> Self {
         let environment = |name: &str| (name == "ACME_JWT_SECRET").then(|| JWT_SECRET.to_owned());
-        let tenant = config::parse(TENANT, "acme.toml", &environment).expect("the tenant file is right");
+        let tenant = config::parse(file, "tenant.toml", &environment).expect("the tenant file is right");
         let store = database.open().await;
         let app = App::start(store, vec![tenant], clock.clone(), Settings { lanes: 2, ..Settings::default() })
             .await
@@ -161,7 +168,7 @@ impl TestApp {
         let served = tokio::spawn(server::serve(app.clone(), listener, async move {
             let _ = stopped.await;
         }));
-        Self { app, clock, database, admin_key: String::new(), address, stop, served }
+        Self { app, clock, database, tenant: file, admin_key: String::new(), address, stop, served }
     }
 
     /// Tells the server to stop; what it ended with, once all that it had accepted is answered.
@@ -173,9 +180,10 @@ impl TestApp {
     /// A new API key of the tenant, and its id.
     pub(crate) async fn new_key(&self, scope: Scope) -> (String, Uuid) {
         let secret = key::generate(false).expect("random bytes");
+        let tenant = self.app.tenants.keys().next().expect("the one tenant");
         let row = KeyRow {
             id: self.clock.new_id(),
-            tenant: "acme".to_owned(),
+            tenant: tenant.to_string(),
             name: "of a test".to_owned(),
             scope: scope.to_string(),
             preview: key::preview(&secret),

@@ -528,10 +528,11 @@ async fn the_auditor_sees_what_was_damaged() {
             let mut sums: Vec<_> = store.ledger_sums(owner, i64::MAX).await.unwrap().into_iter().collect();
             sums.retain(|sum| sum.asset.as_str() == "USD");
             sums.sort_by_key(|sum| sum.account.clone());
-            sums.into_iter().map(|sum| (sum.account, sum.grant, sum.amount.to_string())).collect::<Vec<_>>()
+            sums.into_iter().map(|sum| (sum.account, sum.grant, sum.amount)).collect::<Vec<_>>()
         };
-        let sum = |account: &str, amount: &str| (account.to_owned(), None, amount.to_owned());
-        let wallet = |amount: &str| ("wallet".to_owned(), Some(grant), amount.to_owned());
+        let signed = |amount: &str| i128::from(micros(amount).get());
+        let sum = |account: &str, amount: &str| (account.to_owned(), None, signed(amount));
+        let wallet = |amount: &str| ("wallet".to_owned(), Some(grant), signed(amount));
         assert_eq!(sums().await, [sum("cash", "-1"), sum("receivable", "-1.19"), sum("revenue", "2.19"), wallet("0")]);
 
         database.execute("DELETE FROM entries WHERE position IN (3, 5)").await;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::api::body::{Body, Labels, List, Name, Number, Object};
+use crate::api::body::{Body, Labels, List, Name, Number, Object, is_no_part_of_what_is_asked};
 use crate::api::caller::Caller;
 use crate::api::idempotent::{IdempotencyKey, Kept, LIST, answer, replayed};
 use crate::api::page::{PageOf, PageQuery, page, page_of};
@@ -28,33 +28,26 @@ use crate::store::{ChargeRow, CustomerKey};
 /// A use to be charged.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"customer": "acme", "meter": "context_tokens", "quantity": 4808, "dimensions": {"model": "large"}}))]
 pub(in crate::api) struct NewCharge {
     /// Who pays: your own id of the customer.
-    #[schema(inline)]
     customer: Name,
     /// What is counted.
-    #[schema(inline)]
     meter: Name,
     /// How much.
-    #[schema(inline)]
     quantity: Number,
     /// Who under the customer used it.
-    #[schema(inline)]
     subject: Option<Name>,
     /// What it was, such as the model: chooses the price.
     #[serde(default)]
-    #[schema(inline)]
     dimensions: Labels,
     /// When it was used; now where absent.
-    #[schema(inline)]
     time: Option<Time>,
     /// Your own words about it, kept as they are.
     #[serde(default)]
-    #[schema(inline)]
     metadata: Labels,
     /// Your key for this operation; the same key charges once. `Idempotency-Key` may say it instead.
-    #[serde(skip_serializing)]
-    #[schema(inline)]
+    #[serde(skip_serializing_if = "is_no_part_of_what_is_asked")]
     operation_key: Option<Name>,
 }
 
@@ -96,6 +89,7 @@ pub(in crate::api) fn request(
 
 /// A part of a charge that a grant covered.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Cover)]
 pub(in crate::api) struct CoverView {
     /// The grant.
     grant: String,
@@ -242,6 +236,7 @@ fn count(outcome: &Result<Answer, ServiceError>) {
 /// Uses to be charged.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"charges": [{"customer": "acme", "meter": "context_tokens", "quantity": 4808}, {"customer": "acme", "meter": "generated_tokens", "quantity": 10}], "atomic": true}))]
 pub(in crate::api) struct NewCharges {
     /// Each is done or refused on its own, in this order for each customer.
     #[schema(value_type = Vec<NewCharge>, min_items = 1, max_items = 1000)]

@@ -20,19 +20,16 @@ use crate::auth::Scope;
 /// A use that might be charged.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"customer": "acme", "meter": "context_tokens", "quantity": 4808}))]
 pub(in crate::api) struct NewCheck {
     /// Who would pay.
-    #[schema(inline)]
     customer: Name,
     /// What would be counted.
-    #[schema(inline)]
     meter: Name,
     /// How much; one where absent.
-    #[schema(inline)]
     quantity: Option<Number>,
     /// What it would be, such as the model.
     #[serde(default)]
-    #[schema(inline)]
     dimensions: Labels,
 }
 

@@ -27,6 +27,7 @@ use crate::store::CustomerRow;
 /// Whether a customer may use what is sold.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = CustomerStatus)]
 pub(in crate::api) enum StatusBody {
     /// It may.
     Active,
@@ -39,6 +40,7 @@ pub(in crate::api) enum StatusBody {
 /// What happens when credit runs out.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = OveragePolicy)]
 pub(in crate::api) enum PolicyBody {
     /// A charge is refused.
     Refuse,
@@ -51,46 +53,44 @@ pub(in crate::api) enum PolicyBody {
 /// An overage policy.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewOverage)]
 pub(in crate::api) struct OverageBody {
     /// What happens.
-    #[schema(inline)]
     policy: PolicyBody,
     /// How much may be owed in each asset; any amount where absent.
-    #[schema(inline)]
     limit: Option<Number>,
 }
 
 /// Who a customer is.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewProfile)]
 pub(in crate::api) struct ProfileBody {
     /// A name for people.
-    #[schema(inline)]
     name: Option<Name>,
     /// An e-mail address.
-    #[schema(inline)]
     email: Option<Name>,
     /// Your own notes.
     #[serde(default)]
-    #[schema(inline)]
     metadata: Labels,
 }
 
 /// What to change of a customer; what is absent stays.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CustomerChange)]
+#[schema(example = json!({"profile": {"name": "Acme Ltd", "email": "billing@acme.example"}}))]
 pub(in crate::api) struct CustomerBody {
     /// Whether it may use what is sold.
-    #[schema(inline)]
     status: Option<StatusBody>,
     /// Who it is, replaced as a whole.
-    #[schema(inline, value_type = Option<ProfileBody>)]
+    #[schema(value_type = Option<ProfileBody>)]
     profile: Option<Object<ProfileBody>>,
     /// Whether a payment method is on file.
     payment_method: Option<bool>,
     /// Its own overage policy; `null` returns to the tenant's.
     #[serde(default, deserialize_with = "nullable")]
-    #[schema(inline, value_type = Option<OverageBody>)]
+    #[schema(value_type = Option<OverageBody>)]
     overage: Option<Option<Object<OverageBody>>>,
 }
 

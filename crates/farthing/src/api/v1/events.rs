@@ -10,12 +10,15 @@ use engine::Command;
 use futures_util::future::join_all;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::openapi::schema::OneOfBuilder;
+use utoipa::openapi::{Ref, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::api::body::{Labels, Name, Number, elements, parse, read, require_json};
 use crate::api::caller::Caller;
 use crate::api::idempotent::{IdempotencyKey, LIST, answer, replayed};
 use crate::api::problem::Problem;
+use crate::api::schema::list_of;
 use crate::api::time::Time;
 use crate::api::v1::charges::{ChargeView, request};
 use crate::app::App;
@@ -29,55 +32,50 @@ const MOST: usize = 1000;
 /// A usage fact in the short form: one meter.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"customer": "acme", "meter": "context_tokens", "quantity": 4808, "id": "request-1"}))]
 pub(in crate::api) struct NewEvent {
     /// Who pays: your own id of the customer.
-    #[schema(inline)]
     customer: Name,
     /// What was counted.
-    #[schema(inline)]
     meter: Name,
     /// How much.
-    #[schema(inline)]
     quantity: Number,
     /// When it was used; now where absent.
-    #[schema(inline)]
     time: Option<Time>,
     /// Unique within its customer: a repeat counts once. `Idempotency-Key` may say it instead.
-    #[schema(inline)]
     id: Option<Name>,
     /// Who under the customer used it.
-    #[schema(inline)]
     subject: Option<Name>,
     /// What it was, such as the model: chooses the price.
     #[serde(default)]
-    #[schema(inline)]
     dimensions: Labels,
 }
 
 /// A CloudEvent 1.0 in JSON: counted by the meters whose `event_type` is its `type`.
 #[derive(Serialize, ToSchema)]
 #[schema(as = CloudEvent)]
+#[schema(example = json!({"specversion": "1.0", "id": "request-1", "source": "/chat", "type": "llm.request", "subject": "acme", "data": {"context_tokens": 4808, "generated_tokens": 10, "model": "large"}}))]
 pub(in crate::api) struct CloudEventSchema {
     /// `1.0`.
     #[schema(pattern = "^1\\.0$")]
     specversion: String,
     /// Unique within its source: a repeat counts once.
-    #[schema(inline, value_type = Name)]
+    #[schema(value_type = Name)]
     id: String,
     /// What sent it.
-    #[schema(inline, value_type = Name)]
+    #[schema(value_type = Name)]
     source: String,
     /// What happened.
-    #[schema(inline, value_type = Name)]
+    #[schema(value_type = Name)]
     r#type: String,
     /// The customer; or who under it used it, where `customer` is given.
-    #[schema(inline, value_type = Option<Name>)]
+    #[schema(value_type = Option<Name>)]
     subject: Option<String>,
     /// When it was used.
-    #[schema(inline, value_type = Option<Time>)]
+    #[schema(value_type = Option<Time>)]
     time: Option<String>,
     /// The customer: an extension attribute.
-    #[schema(inline, value_type = Option<Name>)]
+    #[schema(value_type = Option<Name>)]
     customer: Option<String>,
     /// What was used: the properties that meters count, and their dimensions.
     #[schema(value_type = Object)]
@@ -96,15 +94,32 @@ pub(in crate::api) enum EventBody {
 }
 
 /// One event, or up to 1,000 in a list.
-#[derive(Serialize, ToSchema)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "describes the body in the OpenAPI document")]
-pub(in crate::api) enum EventsBody {
-    /// One.
-    One(EventBody),
-    /// Many.
-    Many(Vec<EventBody>),
+pub(in crate::api) struct EventsBody;
+
+impl PartialSchema for EventsBody {
+    fn schema() -> RefOr<Schema> {
+        let many = list_of::<EventBody>(MOST);
+        OneOfBuilder::new().item(Ref::from_schema_name(EventBody::name())).item(many).into()
+    }
 }
+
+impl ToSchema for EventsBody {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((EventBody::name().into_owned(), EventBody::schema()));
+        EventBody::schemas(schemas);
+    }
+}
+
+/// Up to 1,000 CloudEvents.
+pub(in crate::api) struct CloudEventsBody;
+
+impl PartialSchema for CloudEventsBody {
+    fn schema() -> RefOr<Schema> {
+        list_of::<CloudEventSchema>(MOST).into()
+    }
+}
+
+impl ToSchema for CloudEventsBody {}
 
 /// What an event made.
 #[derive(Debug, Serialize, ToSchema)]
@@ -146,7 +161,7 @@ pub(in crate::api) enum Recorded {
 /// `application/json`) or in the short form. A list with an event that cannot be recorded at all (an unknown meter or
 /// customer, a time in the future) is refused as a whole and records nothing.
 #[utoipa::path(post, path = "/v1/events", operation_id = "record_events", tag = "events",
-    request_body(content((EventsBody = "application/json"), (CloudEventSchema = "application/cloudevents+json"), (Vec<CloudEventSchema> = "application/cloudevents-batch+json"))),
+    request_body(content((EventsBody = "application/json"), (CloudEventSchema = "application/cloudevents+json"), (CloudEventsBody = "application/cloudevents-batch+json"))),
     params(("Idempotency-Key" = Option<String>, Header, description = "Stands for the id of events that have none")),
     responses((status = 200, body = Recorded)))]
 pub(in crate::api) async fn create(

@@ -22,6 +22,7 @@ use crate::store::{ChargeRow, EntryRow, Page, Scope, StoreError};
 
 /// One step of how an amount came about.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PricingStep)]
 pub(in crate::api) struct StepView {
     /// Which tier, counted from one.
     #[serde(skip_serializing_if = "Option::is_none")]

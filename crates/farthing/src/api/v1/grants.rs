@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::body::{Body, List, Name, Number, Words};
+use crate::api::body::{Body, List, Name, PositiveNumber, Words, is_no_part_of_what_is_asked};
 use crate::api::caller::Caller;
 use crate::api::idempotent::{IdempotencyKey, answer, replayed};
 use crate::api::page::{PageOf, PageQuery, page, page_of};
@@ -29,6 +29,7 @@ use crate::store::GrantRow;
 /// Where a grant's value comes from.
 #[derive(Clone, Copy, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = GrantKind)]
 pub(in crate::api) enum KindBody {
     /// Free for everyone, or included.
     Allowance,
@@ -43,31 +44,26 @@ pub(in crate::api) enum KindBody {
 /// Value to be granted.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"amount": "25", "kind": "paid", "reason": "card payment"}))]
 pub(in crate::api) struct NewGrant {
-    /// How much; above zero.
-    #[schema(inline)]
-    amount: Number,
+    /// How much.
+    amount: PositiveNumber,
     /// A currency, or a meter's unit; the tenant's currency where absent.
-    #[schema(inline)]
     asset: Option<Name>,
     /// Where it comes from. Allowances are used first, then promotional grants, then paid ones and refunds.
-    #[schema(inline)]
     kind: KindBody,
     /// Lower is used first within its kind; 100 where absent.
     #[schema(minimum = 0, maximum = 1000)]
     priority: Option<i16>,
     /// When what is left lapses; never where absent.
-    #[schema(inline)]
     expires_at: Option<Time>,
     /// The meters that it covers; all where absent.
-    #[schema(value_type = Option<Vec<String>>, min_items = 1, max_items = 100)]
+    #[schema(value_type = Option<Vec<Name>>, min_items = 1, max_items = 100)]
     meters: Option<List<Name, 100>>,
     /// Why.
-    #[schema(inline)]
     reason: Option<Words>,
     /// Your key for this operation. `Idempotency-Key` may say it instead.
-    #[serde(skip_serializing)]
-    #[schema(inline)]
+    #[serde(skip_serializing_if = "is_no_part_of_what_is_asked")]
     operation_key: Option<Name>,
 }
 
@@ -169,15 +165,12 @@ pub(in crate::api) async fn create(
     if !(0..=1000).contains(&priority) {
         return Err(Problem::invalid("invalid_value", "`priority` is 0 to 1000").at("/priority"));
     }
-    if body.amount.0.is_zero() {
-        return Err(Problem::invalid("invalid_value", "a grant is above zero").at("/amount"));
-    }
     let operation =
         operation_key.map(|key| (keyed_id(&customer.tenant, &customer.external_id, "grant", &key), fingerprint(&body)));
     let command = Command::Grant(GrantRequest {
         id: operation.map_or_else(|| app.clock.new_id(), |(id, _)| id),
         asset: body.asset.as_ref().map_or_else(|| caller.catalog().currency.to_string(), ToString::to_string),
-        amount: body.amount.0,
+        amount: body.amount.micros(),
         kind: match body.kind {
             KindBody::Allowance => GrantKind::Allowance,
             KindBody::Promotional => GrantKind::Promotional,

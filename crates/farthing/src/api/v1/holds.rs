@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::body::{Body, Labels, Name, Number};
+use crate::api::body::{Body, Labels, Name, Number, is_no_part_of_what_is_asked};
 use crate::api::caller::Caller;
 use crate::api::idempotent::{IdempotencyKey, answer, replayed};
 use crate::api::parameters::{Named, public_id};
@@ -29,71 +29,60 @@ const LONGEST_SECONDS: u32 = 31 * 24 * 3600;
 /// Value to be reserved: for so much use at its price, or so much money.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"customer": "acme", "meter": "generated_tokens", "quantity": 2000, "expires_in": 300}))]
 pub(in crate::api) struct NewHold {
     /// Who pays.
-    #[schema(inline)]
     customer: Name,
     /// What will be counted.
-    #[schema(inline)]
     meter: Name,
     /// How much use to reserve; this or `amount`.
-    #[schema(inline)]
     quantity: Option<Number>,
     /// How much money to reserve; this or `quantity`.
-    #[schema(inline)]
     amount: Option<Number>,
     /// Who under the customer uses it.
-    #[schema(inline)]
     subject: Option<Name>,
     /// What it is, such as the model: chooses the price.
     #[serde(default)]
-    #[schema(inline)]
     dimensions: Labels,
     /// After how many seconds it lapses by itself; the tenant file's `holds.seconds` where absent.
     #[schema(minimum = 1, maximum = 2_678_400)]
     expires_in: Option<u32>,
     /// Your key for this operation. `Idempotency-Key` may say it instead.
-    #[serde(skip_serializing)]
-    #[schema(inline)]
+    #[serde(skip_serializing_if = "is_no_part_of_what_is_asked")]
     operation_key: Option<Name>,
 }
 
 /// More to be reserved, or for longer.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"quantity": 1000, "expires_in": 300}))]
 pub(in crate::api) struct HoldExtension {
     /// How much more use to reserve.
-    #[schema(inline)]
     quantity: Option<Number>,
     /// How much more money to reserve; this or `quantity`.
-    #[schema(inline)]
     amount: Option<Number>,
     /// After how many seconds from now it lapses by itself; unchanged where absent.
     #[schema(minimum = 1, maximum = 2_678_400)]
     expires_in: Option<u32>,
     /// Your key for this operation. `Idempotency-Key` may say it instead.
-    #[serde(skip_serializing)]
-    #[schema(inline)]
+    #[serde(skip_serializing_if = "is_no_part_of_what_is_asked")]
     operation_key: Option<Name>,
 }
 
 /// What was used of a hold.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"quantity": 1745}))]
 pub(in crate::api) struct HoldUse {
     /// How much was used, more or less than reserved.
-    #[schema(inline)]
     quantity: Number,
     /// When it was used; now where absent.
-    #[schema(inline)]
     time: Option<crate::api::time::Time>,
     /// Your own words about it, kept as they are.
     #[serde(default)]
-    #[schema(inline)]
     metadata: Labels,
     /// Your key for this operation. `Idempotency-Key` may say it instead.
-    #[serde(skip_serializing)]
-    #[schema(inline)]
+    #[serde(skip_serializing_if = "is_no_part_of_what_is_asked")]
     operation_key: Option<Name>,
 }
 

@@ -1,0 +1,109 @@
+//! Schemathesis reads the served OpenAPI document and sends what it allows and what it forbids: no answer may be another
+//! than the document says, nothing forbidden may be accepted, nothing may break.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::json;
+use tokio::process::Command;
+
+use crate::books;
+use crate::databases::Database;
+use crate::harness::{TestApp, text};
+
+const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,\
+                      response_schema_conformance,negative_data_rejection,unsupported_method,allow_header_conformance,\
+                      ignored_auth";
+
+/// The tenant that the examples in the document are about.
+const TENANT: &str = include_str!("../../../../examples/assistant.toml");
+
+/// What names exist, so that most requests get past the look-ups; customer acme is neither closed nor erased on the way.
+const PARAMETERS: &str = r#"
+[dictionaries]
+customers = { values = ["acme"] }
+changed = { values = ["john"] }
+erased = { values = ["joan", "joan-2", "joan-3"] }
+meters = { values = ["context_tokens", "generated_tokens", "use"] }
+assets = { values = ["USD", "token", "use"] }
+types = { values = ["llm.request"] }
+
+[parameters]
+"path.customer" = { dictionary = "customers", probability = 0.8 }
+"path.charge" = { dictionary = "charges", probability = 0.8 }
+"path.hold" = { dictionary = "holds", probability = 0.8 }
+"path.grant" = { dictionary = "grants", probability = 0.8 }
+"query.asset" = { dictionary = "assets", probability = 0.8 }
+"body.customer" = { dictionary = "customers", probability = 0.8 }
+"body.meter" = { dictionary = "meters", probability = 0.8 }
+"body.asset" = { dictionary = "assets", probability = 0.8 }
+"body.subject" = { dictionary = "customers", probability = 0.5 }
+"body.type" = { dictionary = "types", probability = 0.8 }
+"body.charges[*].customer" = { dictionary = "customers", probability = 0.8 }
+"body.charges[*].meter" = { dictionary = "meters", probability = 0.8 }
+
+# No names out of answers to other operations: one may be of the customer that all the others need.
+[phases]
+coverage = { extra-data-sources = { responses = false } }
+fuzzing = { extra-data-sources = { responses = false } }
+
+[[operations]]
+include-operation-id = "put_customer"
+parameters = { "path.customer" = { dictionary = "changed", probability = 0.8 } }
+
+[[operations]]
+include-operation-id = "erase_customer"
+parameters = { "path.customer" = { dictionary = "erased", probability = 0.8 } }
+"#;
+
+/// A configuration with what there is to name: customers, charges, open holds and grants.
+async fn configure(app: &TestApp) -> String {
+    for customer in ["john", "joan", "joan-2", "joan-3"] {
+        app.create_with(customer, "10").await;
+    }
+    app.create_with("acme", "1000000").await;
+    let (mut charges, mut holds, mut grants) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..40 {
+        let charge = app.charge("acme", "context_tokens", "4808").await.is(201);
+        charges.push(text(&charge, "id").to_owned());
+        let hold = json!({"customer": "acme", "meter": "generated_tokens", "quantity": 2000, "expires_in": 86_400});
+        holds.push(text(&app.post("/v1/holds", hold).await.is(201), "id").to_owned());
+        grants.push(text(&app.grant("acme", "1").await, "id").to_owned());
+    }
+    let mut configuration = PARAMETERS.to_owned();
+    for (name, values) in [("charges", charges), ("holds", holds), ("grants", grants)] {
+        writeln!(configuration, "\n[dictionaries.{name}]\nvalues = {values:?}").expect("a text grows");
+    }
+    configuration
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_is_what_its_document_says() {
+    let app = TestApp::with(Database::sqlite().await, TENANT).await;
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("schemathesis.toml"), configure(&app).await).unwrap();
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/bin/schemathesis");
+    assert!(program.exists(), "there is no {}: run ./test, which installs it", program.display());
+
+    let run = Command::new(program)
+        .current_dir(directory.path())
+        .args(["run", &format!("http://{}/openapi.json", app.address)])
+        .args(["--header", &format!("X-API-Key: {}", app.admin_key)])
+        .args(["--checks", CHECKS, "--continue-on-failure"])
+        .args(["--max-examples", "25", "--seed", "1", "--workers", "2"])
+        // Its own made-up credentials beside the key would all be refused as conflicting.
+        .args(["--generation-with-security-parameters", "false", "--generation-database", "none"])
+        .arg("--no-color")
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+
+    let report = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success(), "{report}\n{}", String::from_utf8_lossy(&run.stderr));
+    let document = app.get("/openapi.json").await.is(200);
+    let items = document["paths"].as_object().unwrap().values();
+    let operations: usize = items.map(|item| item.as_object().unwrap().len()).sum();
+    assert!(report.contains(&format!("Tested: {operations}\n")), "{report}");
+    books::assert_balanced(&*app.app.store).await;
+}
