@@ -6,10 +6,15 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 use crate::api;
 use crate::app::App;
 use crate::telemetry;
+
+/// How long requests under way may take once the server stops. A connection on which nothing is asked would otherwise keep
+/// it from ending for ever.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// Serves until `stop` ends; then takes no more requests, answers those under way, and lets the lanes finish.
 ///
@@ -25,7 +30,21 @@ pub async fn serve(
     tracing::info!(event = "serving", %address, database = app.store.name(), tenants = app.tenants.len());
     let upkeep = tokio::spawn(forget_answers(app.clone()));
     let summing = tokio::spawn(sum_metrics());
-    axum::serve(listener, router).with_graceful_shutdown(stop).await?;
+    let (told, stopping) = oneshot::channel();
+    let serving = axum::serve(listener, router).with_graceful_shutdown(async {
+        stop.await;
+        let _ = told.send(());
+    });
+    let grace = async {
+        if stopping.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        served = serving => served?,
+        () = grace => tracing::warn!(event = "connections_dropped"),
+    }
     upkeep.abort();
     summing.abort();
     app.service.stop().await;

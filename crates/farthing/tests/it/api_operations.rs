@@ -203,3 +203,50 @@ async fn a_request_that_was_accepted_is_answered_while_the_server_stops() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_client_that_says_nothing_does_not_keep_the_server_from_stopping() {
+    let app = TestApp::start(Database::sqlite().await).await;
+    let silent = TcpStream::connect(app.address).await.unwrap();
+    let mut half = TcpStream::connect(app.address).await.unwrap();
+    half.write_all(b"GET /health HTTP/1.1\r\nhost: far").await.unwrap();
+    let mut kept = TcpStream::connect(app.address).await.unwrap();
+    kept.write_all(b"GET /health HTTP/1.1\r\nhost: farthing\r\n\r\n").await.unwrap();
+    let mut status = [0; 15];
+    kept.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200 OK");
+
+    let served = app.stop();
+    tokio::time::timeout(Duration::from_secs(15), served).await.expect("it stops").unwrap().unwrap();
+    drop((silent, half, kept));
+}
+
+#[tokio::test]
+async fn a_failing_database_is_told_as_such_and_nothing_is_kept_of_it() {
+    on_both(async |app| {
+        app.create_with("jane", "10").await;
+        let minutes = json!({"customer": "jane", "meter": "minutes", "quantity": 1});
+        let charge = app.request("POST", "/v1/charges").idempotency_key("k1").json(&minutes);
+        let batch = json!({"charges": [minutes, minutes]});
+        let batch = app.request("POST", "/v1/charges/batch").idempotency_key("k2").json(&batch);
+
+        app.database.execute("ALTER TABLE customers RENAME TO hidden").await;
+        let read = app.request("GET", "/v1/customers/jane/wallet");
+        for request in [read.clone(), charge.clone()] {
+            let failed = request.send().await;
+            failed.refused(503, "store_unavailable");
+            assert_eq!(failed.header("retry-after"), Some("1"));
+            assert!(!failed.text().contains("hidden") && !failed.text().contains("table"), "{}", failed.text());
+        }
+        let failed = batch.clone().send().await.is(200);
+        assert_eq!([&failed["results"][0]["status"], &failed["results"][1]["status"]], [503, 503]);
+
+        app.database.execute("ALTER TABLE hidden RENAME TO customers").await;
+        for (request, status) in [(read, 200), (charge, 201), (batch, 200)] {
+            let done = request.send().await;
+            assert_eq!((done.is(status), done.replayed()), (done.json(), false));
+        }
+        assert_eq!(app.dollars("jane").await[0], "9.25");
+    })
+    .await;
+}

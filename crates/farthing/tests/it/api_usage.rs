@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::books;
+use crate::databases::Database;
 use crate::harness::{TestApp, list, on_both, text};
 
 /// Tokens of two agents and two models over two hours, and minutes of one of them.
@@ -72,6 +73,24 @@ async fn a_sum_that_is_too_large_says_so() {
         assert_eq!(app.dollars("jane").await[3], "0.1");
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_answer_has_at_most_ten_thousand_sums() {
+    let app = TestApp::start(Database::sqlite().await).await;
+    app.create("jane").await;
+    let mut agents = 1..=10_001;
+    loop {
+        let event =
+            |agent| json!({"customer": "jane", "meter": "runs", "quantity": 1, "subject": format!("agent-{agent}")});
+        let events: Vec<_> = agents.by_ref().take(1000).map(event).collect();
+        if events.is_empty() {
+            break;
+        }
+        app.post("/v1/events", json!(events)).await.is(200);
+    }
+    app.get("/v1/customers/jane/usage?group_by=subject").await.refused(422, "too_many_results");
+    assert_eq!(sums(&app.get("/v1/customers/jane/usage").await.is(200)), ["runs 10001 500.05 x10001"]);
 }
 
 #[tokio::test]
