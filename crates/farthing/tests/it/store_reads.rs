@@ -53,6 +53,10 @@ async fn it_says_which_database_it_is_and_opens_again_as_it_was() {
         let product = Product::new("acme");
         assert!(["SQLite", "PostgreSQL"].contains(&database.store.name()));
         database.store.ping().await.unwrap();
+        assert_eq!(
+            database.store.schema_version().await.unwrap(),
+            database.open().await.schema_version().await.unwrap()
+        );
         all_done(&start(&database), [product.create("jane")]).await;
         let again = database.open().await;
         again.ping().await.unwrap();
@@ -524,8 +528,8 @@ async fn the_auditor_sees_what_was_damaged() {
         let owner = product.owner(store, "jane").await;
         assert_eq!(books::assert_balanced(store).await, 5);
         let grant = product.id_of("jane", "grant", "g1");
-        let sums = async || {
-            let mut sums: Vec<_> = store.ledger_sums(owner, i64::MAX).await.unwrap().into_iter().collect();
+        let sums = async |position| {
+            let mut sums: Vec<_> = store.ledger_sums(owner, position).await.unwrap().into_iter().collect();
             sums.retain(|sum| sum.asset.as_str() == "USD");
             sums.sort_by_key(|sum| sum.account.clone());
             sums.into_iter().map(|sum| (sum.account, sum.grant, sum.amount)).collect::<Vec<_>>()
@@ -533,18 +537,19 @@ async fn the_auditor_sees_what_was_damaged() {
         let signed = |amount: &str| i128::from(micros(amount).get());
         let sum = |account: &str, amount: &str| (account.to_owned(), None, signed(amount));
         let wallet = |amount: &str| ("wallet".to_owned(), Some(grant), signed(amount));
-        assert_eq!(sums().await, [sum("cash", "-1"), sum("receivable", "-1.19"), sum("revenue", "2.19"), wallet("0")]);
+        assert_eq!(sums(7).await, [sum("cash", "-1"), sum("receivable", "-1.19"), sum("revenue", "2.19"), wallet("0")]);
+        assert_eq!(sums(2).await, [sum("cash", "-1"), wallet("1")]);
+        assert_eq!(store.last_position(owner).await.unwrap(), 7);
+        assert_eq!(store.last_position((owner.0, grant)).await.unwrap(), 0, "there is no such customer");
 
-        database.execute("DELETE FROM entries WHERE position IN (3, 5)").await;
+        database.execute("DELETE FROM entries WHERE position IN (3, 5); DELETE FROM charges WHERE position = 4").await;
         let mut unbalanced = store.unbalanced_charges(owner).await.unwrap();
         unbalanced.sort_unstable();
-        let mut expected = ["whole", "owed"].map(|key| product.id_of("jane", "charge", key));
+        let mut expected = ["whole", "half", "owed"].map(|key| product.id_of("jane", "charge", key));
         expected.sort_unstable();
         assert_eq!(unbalanced, expected);
-        assert_eq!(
-            sums().await,
-            [sum("cash", "-1"), sum("receivable", "-0.94"), sum("revenue", "1.69"), wallet("0.25")]
-        );
+        let damaged = [sum("cash", "-1"), sum("receivable", "-0.94"), sum("revenue", "1.69"), wallet("0.25")];
+        assert_eq!(sums(7).await, damaged);
     })
     .await;
 }
