@@ -41,7 +41,12 @@ impl Client {
     }
 
     /// The status and the JSON of whatever is answered.
-    pub(super) async fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, Value), DemonstrationError> {
+    pub(super) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(u16, Value), DemonstrationError> {
         let failed = |error: reqwest::Error| DemonstrationError::new(&format!("{method} {path}"), error);
         let method = Method::from_bytes(method.as_bytes()).map_err(|error| DemonstrationError::new(method, error))?;
         let mut request = self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.key);

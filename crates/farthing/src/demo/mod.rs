@@ -78,7 +78,8 @@ pub async fn run(demonstration: Demonstration, out: &mut (impl Write + Send)) ->
         Some(address) => (address.clone(), None),
         None => {
             let directory = std::env::temp_dir().join(format!("farthing-demo-{}", std::process::id()));
-            std::fs::create_dir_all(&directory).map_err(|error| DemonstrationError::new("no temporary directory", error))?;
+            std::fs::create_dir_all(&directory)
+                .map_err(|error| DemonstrationError::new("no temporary directory", error))?;
             (format!("sqlite:{}", directory.join("demo.db").display()), Some(directory))
         }
     };
@@ -90,11 +91,17 @@ pub async fn run(demonstration: Demonstration, out: &mut (impl Write + Send)) ->
     told
 }
 
-async fn tell(demonstration: &Demonstration, database: &str, out: &mut (impl Write + Send)) -> Result<(), DemonstrationError> {
+async fn tell(
+    demonstration: &Demonstration,
+    database: &str,
+    out: &mut (impl Write + Send),
+) -> Result<(), DemonstrationError> {
     let requests = trace::read(&demonstration.traces)?;
-    let store = store::open(database).await.map_err(|error| DemonstrationError::new("the database does not open", error))?;
+    let store =
+        store::open(database).await.map_err(|error| DemonstrationError::new("the database does not open", error))?;
     let listener = TcpListener::bind(&demonstration.listen).await;
-    let listener = listener.map_err(|error| DemonstrationError::new(&format!("cannot listen on {}", demonstration.listen), error))?;
+    let listener = listener
+        .map_err(|error| DemonstrationError::new(&format!("cannot listen on {}", demonstration.listen), error))?;
     let address = listener.local_addr().map_err(|error| DemonstrationError::new("no address", error))?;
     let (app, key) = start(store.clone()).await?;
     let (stop, stopped) = oneshot::channel::<()>();
@@ -115,9 +122,8 @@ async fn tell(demonstration: &Demonstration, database: &str, out: &mut (impl Wri
 }
 
 async fn start(store: Arc<dyn Store>) -> Result<(Arc<App>, String), DemonstrationError> {
-    let tenant = config::parse(TENANT_FILE, "examples/assistant.toml", &|_| None).map_err(|errors| {
-        DemonstrationError(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-    })?;
+    let tenant = config::parse(TENANT_FILE, "examples/assistant.toml", &|_| None)
+        .map_err(|errors| DemonstrationError(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
     let name = tenant.catalog.tenant.to_string();
     let clock = Arc::new(SystemClock);
     let secret = auth::key::generate(false).map_err(|error| DemonstrationError::new("no random numbers", error))?;
@@ -138,14 +144,22 @@ async fn start(store: Arc<dyn Store>) -> Result<(Arc<App>, String), Demonstratio
     Ok((app, secret.expose().to_owned()))
 }
 
-async fn story(client: &Client, database: &str, requests: Vec<LlmRequest>, out: &mut (impl Write + Send)) -> Result<(), DemonstrationError> {
+async fn story(
+    client: &Client,
+    database: &str,
+    requests: Vec<LlmRequest>,
+    out: &mut (impl Write + Send),
+) -> Result<(), DemonstrationError> {
     let cost: i64 = requests.iter().map(LlmRequest::cost_micros).sum();
-    say(out, &format!(
-        "An AI assistant sells its answers by the token: 3 dollars per million tokens read, 15 per million written.\n\
+    say(
+        out,
+        &format!(
+            "An AI assistant sells its answers by the token: 3 dollars per million tokens read, 15 per million written.\n\
          {} customers buy credit; {} requests come in. The books are on {database}.\n",
-        CUSTOMERS.len(),
-        requests.len()
-    ))?;
+            CUSTOMERS.len(),
+            requests.len()
+        ),
+    )?;
     let share = cost / i64::try_from(CUSTOMERS.len()).unwrap_or(1);
     let credits: Vec<Micros> = CUSTOMERS.iter().map(|(_, percent)| whole_cents(share / 100 * percent)).collect();
     for ((customer, _), credit) in CUSTOMERS.iter().zip(&credits) {
@@ -176,11 +190,14 @@ async fn story(client: &Client, database: &str, requests: Vec<LlmRequest>, out: 
     }
     let spent = Micros::sum(tallies.iter().map(|tally| tally.spent)).unwrap_or_default();
     let refused: u64 = tallies.iter().map(|tally| tally.refused).sum();
-    say(out, &format!(
-        "\n{total} requests in {} ms: {} dollars charged to the micro-dollar, {refused} refused for want of credit (402).",
-        took.as_millis(),
-        dollars(spent)
-    ))?;
+    say(
+        out,
+        &format!(
+            "\n{total} requests in {} ms: {} dollars charged to the micro-dollar, {refused} refused for want of credit (402).",
+            took.as_millis(),
+            dollars(spent)
+        ),
+    )?;
     let dearest = tallies.iter().filter_map(|tally| tally.dearest.as_ref()).max();
     match dearest {
         Some((_, charge)) => explain(client, charge, out).await,
@@ -193,7 +210,9 @@ async fn free_uses(client: &Client, out: &mut (impl Write + Send)) -> Result<(),
     let customer = CUSTOMERS[0].0;
     let mut answers = Vec::new();
     for _ in 0..4 {
-        let (status, answer) = client.send("POST", "/v1/charges", Some(&json!({"customer": customer, "meter": "use", "quantity": 1}))).await?;
+        let (status, answer) = client
+            .send("POST", "/v1/charges", Some(&json!({"customer": customer, "meter": "use", "quantity": 1})))
+            .await?;
         let code = answer.get("code").and_then(Value::as_str);
         answers.push(code.map_or_else(|| status.to_string(), |code| format!("{status} {code}")));
     }
@@ -211,8 +230,10 @@ async fn play(client: &Client, customer: &str, requests: Vec<LlmRequest>) -> Res
             continue;
         }
         let part = |meter: &str, quantity: u32| json!({"customer": customer, "meter": meter, "quantity": quantity});
-        let charges = [part("context_tokens", request.context_tokens), part("generated_tokens", request.generated_tokens)];
-        let (status, answer) = client.send("POST", "/v1/charges/batch", Some(&json!({"charges": charges, "atomic": true}))).await?;
+        let charges =
+            [part("context_tokens", request.context_tokens), part("generated_tokens", request.generated_tokens)];
+        let (status, answer) =
+            client.send("POST", "/v1/charges/batch", Some(&json!({"charges": charges, "atomic": true}))).await?;
         if status == 402 {
             tally.refused += 1;
             continue;
@@ -253,15 +274,18 @@ async fn recount(store: &dyn Store, out: &mut (impl Write + Send)) -> Result<boo
 }
 
 fn invitation(address: &str, key: &str, out: &mut (impl Write + Send)) -> Result<(), DemonstrationError> {
-    say(out, &format!(
-        "\nServing on http://{address} (Ctrl-C ends it); browse http://{address}/docs. Try:\n\n\
+    say(
+        out,
+        &format!(
+            "\nServing on http://{address} (Ctrl-C ends it); browse http://{address}/docs. Try:\n\n\
          export KEY={key}\n\
          curl -s {address}/v1/customers/acme/wallet -H \"Authorization: Bearer $KEY\"\n\
          curl -s {address}/v1/check -H \"Authorization: Bearer $KEY\" -H 'Content-Type: application/json' \\\n     \
          -d '{{\"customer\": \"umbrella\", \"meter\": \"context_tokens\", \"quantity\": 1000000}}'\n\
          curl -s {address}/v1/charges -H \"Authorization: Bearer $KEY\" -H 'Content-Type: application/json' \\\n     \
          -d '{{\"customer\": \"acme\", \"meter\": \"generated_tokens\", \"quantity\": 250}}'"
-    ))
+        ),
+    )
 }
 
 fn say(out: &mut impl Write, text: &str) -> Result<(), DemonstrationError> {
