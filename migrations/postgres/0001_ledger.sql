@@ -19,8 +19,11 @@ CREATE TABLE customers (
     PRIMARY KEY (shard_key, customer_id)
 ) WITH (fillfactor = 50);
 CREATE UNIQUE INDEX customers_of_address ON customers (shard_key, tenant, external_id) WHERE external_id IS NOT NULL;
--- By which a customer is found, for the same reason; it says nothing that customers_of_address does not.
+-- By which a customer is found; they say nothing that the two keys do not. A hot statement names the buckets of its batch
+-- besides the customer, and the server would go down a key once for each bucket to find one customer (a batch of 400 took
+-- fifteen times as long); by these it goes down once, and then compares the bucket.
 CREATE INDEX customers_of_external_id ON customers (external_id, tenant);
+CREATE INDEX customers_of_id ON customers (customer_id);
 CREATE INDEX customers_of_tenant ON customers (tenant, customer_id) WHERE tenant IS NOT NULL AND customer_id IS NOT NULL;
 
 CREATE TABLE profiles (
