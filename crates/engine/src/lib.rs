@@ -21,6 +21,7 @@ pub mod period;
 pub mod price;
 pub mod rating;
 pub mod refusal;
+pub mod report;
 pub mod wallet;
 
 pub use catalog::{Catalog, GrantTemplate, LifeEvent, Meter, Overage, OveragePolicy};
@@ -33,6 +34,6 @@ pub use decision::Decision;
 pub use grant::{Grant, GrantEnd, GrantKind, GrantRecord};
 pub use hold::{Hold, HoldRecord, HoldState};
 pub use ledger::{Account, Entry, EntryKind};
-pub use money::{Asset, Micros, Rounding};
+pub use money::{Asset, Micros, Money, Rounding};
 pub use price::{Model, Price, Rate, Tier};
 pub use refusal::Refusal;

@@ -200,9 +200,72 @@ impl fmt::Display for Asset {
     }
 }
 
+/// A sum to be paid or given back, in whole minor units of a currency (cents; yen).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Money {
+    /// How many minor units.
+    pub minor: i64,
+    /// The currency.
+    pub currency: Asset,
+}
+
+impl Money {
+    /// The same sum in micros.
+    ///
+    /// # Errors
+    /// `AmountOutOfRange` where it does not fit, or the asset is no currency.
+    pub fn micros(&self) -> Result<Micros, Refusal> {
+        let micros = self.minor.checked_mul(Self::micros_per_minor(&self.currency)?);
+        micros.map(Micros).ok_or(Refusal::AmountOutOfRange)
+    }
+
+    /// The sum of so many micros, where that is a whole number of minor units.
+    ///
+    /// # Errors
+    /// `AmountOutOfRange` where it is not.
+    pub fn exactly(amount: Micros, currency: &Asset) -> Result<Self, Refusal> {
+        let per_minor = Self::micros_per_minor(currency)?;
+        if amount.0 % per_minor != 0 {
+            return Err(Refusal::AmountOutOfRange);
+        }
+        Ok(Self { minor: amount.0 / per_minor, currency: currency.clone() })
+    }
+
+    /// Micros in one minor unit of a currency (ISO 4217): 10,000 in a cent, 1,000,000 in a yen, 1,000 in a fils.
+    fn micros_per_minor(currency: &Asset) -> Result<i64, Refusal> {
+        let currency = currency.currency().ok_or(Refusal::AmountOutOfRange)?;
+        let digits = u32::from(currency.exponent().unwrap_or(0));
+        6_u32.checked_sub(digits).map(|zeros| 10_i64.pow(zeros)).ok_or(Refusal::AmountOutOfRange)
+    }
+}
+
+/// As people read it: `20 USD`, `0.5 KWD`.
+impl fmt::Display for Money {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.micros() {
+            Ok(amount) => write!(f, "{amount} {}", self.currency),
+            Err(_) => write!(f, "{} minor units of {}", self.minor, self.currency),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn minor_units_follow_the_currency() {
+        for (minor, currency, micros) in
+            [(1999, "USD", 19_990_000), (500, "JPY", 500_000_000), (1500, "KWD", 1_500_000)]
+        {
+            let money = Money { minor, currency: Asset::new(currency) };
+            assert_eq!(money.micros(), Ok(Micros::new(micros)), "{currency}");
+            assert_eq!(Money::exactly(Micros::new(micros), &money.currency), Ok(money));
+        }
+        let cents = Money::exactly(Micros::new(10_001), &Asset::new("USD"));
+        assert_eq!(cents, Err(Refusal::AmountOutOfRange), "no cent is cut off");
+        assert!(Money { minor: 1, currency: Asset::new("use") }.micros().is_err(), "a unit is not paid in");
+    }
 
     #[test]
     fn amounts_are_exact_or_refused() {

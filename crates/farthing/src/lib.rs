@@ -11,6 +11,7 @@ pub mod config;
 pub mod demo;
 pub mod event;
 pub mod idempotency;
+pub mod provider;
 pub mod server;
 pub mod service;
 pub mod store;
