@@ -41,6 +41,8 @@ pub struct Failure {
 pub struct PaymentReport {
     /// The provider's id of it.
     pub reference: Arc<str>,
+    /// Our id of it, where the provider keeps one beside it.
+    pub id: Option<Arc<str>>,
     /// How far it is.
     pub progress: Progress,
     /// What is to be paid.
@@ -64,6 +66,8 @@ pub struct PaymentReport {
 pub struct RefundReport {
     /// The provider's id of it.
     pub reference: Arc<str>,
+    /// Our id of it, where the provider keeps one beside it; a refund made elsewhere has none.
+    pub id: Option<Arc<str>>,
     /// How much, in minor units of the payment's currency.
     pub minor: i64,
     /// How far it is.
