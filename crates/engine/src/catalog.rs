@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::grant::GrantKind;
 use crate::money::{Asset, Micros};
 use crate::price::Price;
+use crate::purchase::Pack;
+use crate::refund::SpentPolicy;
 use crate::refusal::Refusal;
 
 /// What one tenant sells and under which rules.
@@ -27,6 +29,10 @@ pub struct Catalog {
     pub prices: Vec<Arc<Price>>,
     /// Grants that customers get by themselves.
     pub grants: Vec<GrantTemplate>,
+    /// What can be bought, by name.
+    pub packs: BTreeMap<Arc<str>, Pack>,
+    /// What becomes of what was spent already of a grant whose price is given back.
+    pub spent_refunds: SpentPolicy,
     /// What happens when credit runs out.
     pub overage: Overage,
     /// How long a hold lasts when its request does not say.
@@ -129,6 +135,14 @@ impl Catalog {
             }
         }
         if priced { Err(Refusal::NoPrice { meter: meter.name.to_string() }) } else { Ok(None) }
+    }
+
+    /// The pack of this name.
+    ///
+    /// # Errors
+    /// `UnknownPack`.
+    pub fn pack(&self, name: &str) -> Result<&Pack, Refusal> {
+        self.packs.get(name).ok_or_else(|| Refusal::UnknownPack { pack: name.to_owned() })
     }
 
     /// The asset of this name: the tenant's currency, one that a price names, or a meter's unit.

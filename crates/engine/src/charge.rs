@@ -294,6 +294,7 @@ impl Draft<'_> {
             expires_at: None,
             meters: Vec::new(),
             since: position,
+            frozen: false,
         })
     }
 
@@ -338,7 +339,7 @@ impl Draft<'_> {
     }
 
     pub(crate) fn require_payment_method(&self, meter: &Meter) -> Result<(), Refusal> {
-        if meter.requires_payment_method && !self.decision.customer.state.payment_method {
+        if meter.requires_payment_method && !self.decision.customer.state.has_payment_method() {
             return Err(Refusal::PaymentMethodRequired { meter: meter.name.to_string() });
         }
         Ok(())

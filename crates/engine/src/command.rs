@@ -12,6 +12,9 @@ use crate::charge::ChargeRequest;
 use crate::customer::Status;
 use crate::grant::GrantKind;
 use crate::money::Micros;
+use crate::payer::PayerChange;
+use crate::payment::PaymentStep;
+use crate::purchase::PurchaseRequest;
 
 /// What is asked of one customer's state.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -61,6 +64,28 @@ pub enum Command {
         /// Which.
         hold: Uuid,
     },
+    /// Buy a pack.
+    Purchase(PurchaseRequest),
+    /// Move a payment on.
+    StepPayment {
+        /// Which.
+        payment: Uuid,
+        /// How.
+        step: PaymentStep,
+    },
+    /// Change what is kept for collecting from the customer.
+    ChangePayer(PayerChange),
+}
+
+impl Command {
+    /// The payment that the command is about; its document is to be handed in with the customer.
+    #[must_use]
+    pub const fn payment(&self) -> Option<Uuid> {
+        match self {
+            Self::StepPayment { payment, .. } => Some(*payment),
+            _ => None,
+        }
+    }
 }
 
 /// Who a customer is: personal data, kept apart from the books.

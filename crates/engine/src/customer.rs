@@ -11,6 +11,7 @@ use crate::catalog::Overage;
 use crate::grant::Grant;
 use crate::hold::Hold;
 use crate::money::{Asset, Micros};
+use crate::payer::Payer;
 
 /// Whether a customer may use what is sold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -67,7 +68,7 @@ pub struct Customer {
 /// The part of a customer that is stored as one document.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct State {
-    /// Whether a payment method is on file.
+    /// Whether the product says that a payment method is on file which farthing does not know.
     #[serde(default, skip_serializing_if = "is_false")]
     pub payment_method: bool,
     /// Whether one ever was, so that the grants for the first are given once.
@@ -88,6 +89,17 @@ pub struct State {
     /// What was counted under prices that count over the period, in the two latest periods used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counters: Vec<Counter>,
+    /// What is kept for collecting from it.
+    #[serde(default, skip_serializing_if = "Payer::is_empty")]
+    pub payer: Payer,
+}
+
+impl State {
+    /// Whether a payment method is on file.
+    #[must_use]
+    pub fn has_payment_method(&self) -> bool {
+        self.payment_method || !self.payer.methods.is_empty()
+    }
 }
 
 impl Customer {

@@ -9,6 +9,7 @@ use crate::customer::{Customer, Status};
 use crate::decision::Decision;
 use crate::grant::GrantKind;
 use crate::hold::HoldState;
+use crate::payment::Payment;
 use crate::refusal::Refusal;
 use crate::wallet::Draft;
 
@@ -21,6 +22,21 @@ use crate::wallet::Draft;
 /// # Errors
 /// A refusal, with a stable code; nothing has changed then.
 pub fn decide(catalog: &Catalog, customer: &Customer, command: &Command, now: Timestamp) -> Result<Decision, Refusal> {
+    decide_payment(catalog, customer, None, command, now)
+}
+
+/// The same, for a command that may be about a payment: with the payment as it stands, which is kept apart from the
+/// customer's row.
+///
+/// # Errors
+/// A refusal, with a stable code; nothing has changed then.
+pub fn decide_payment(
+    catalog: &Catalog,
+    customer: &Customer,
+    payment: Option<&Payment>,
+    command: &Command,
+    now: Timestamp,
+) -> Result<Decision, Refusal> {
     if customer.position == 0 && !matches!(command, Command::Upsert(_)) {
         return Err(Refusal::UnknownCustomer);
     }
@@ -59,9 +75,16 @@ pub fn decide(catalog: &Catalog, customer: &Customer, command: &Command, now: Ti
         Command::CaptureHold { hold, charge } => draft.capture_hold(*hold, charge)?,
         Command::SettleHold { hold, charge } => draft.settle_hold(*hold, charge)?,
         Command::ReleaseHold { hold } => draft.release_hold(*hold)?,
+        Command::Purchase(request) => draft.purchase(request)?,
+        Command::StepPayment { payment: id, step } => {
+            let payment = payment.filter(|payment| payment.id == *id).ok_or(Refusal::UnknownPayment)?;
+            draft.step_payment(payment, step)?;
+        }
+        Command::ChangePayer(change) => draft.change_payer(change)?,
     }
     // What a hold gave back to a lapsed grant, or a charge left empty, is put in order before anyone reads it.
     draft.lapse()?;
+    draft.top_up_if_low()?;
     Ok(draft.decision)
 }
 
@@ -75,7 +98,8 @@ impl Draft<'_> {
         }
     }
 
-    fn refuse_closed(&self) -> Result<(), Refusal> {
+    /// Refuses what a closed customer may not do.
+    pub(crate) fn refuse_closed(&self) -> Result<(), Refusal> {
         if self.decision.customer.status == Status::Closed { Err(Refusal::Closed) } else { Ok(()) }
     }
 
@@ -85,17 +109,12 @@ impl Draft<'_> {
         customer.status = change.status.unwrap_or(customer.status);
         customer.state.overage = change.overage.unwrap_or(customer.state.overage);
         customer.state.payment_method = change.payment_method.unwrap_or(customer.state.payment_method);
-        let first_payment_method = customer.state.payment_method && !customer.state.had_payment_method;
-        customer.state.had_payment_method |= customer.state.payment_method;
         self.decision.profile.clone_from(&change.profile);
         if created {
             self.decision.profile.get_or_insert_default();
             self.grant_for(LifeEvent::Created)?;
         }
-        if first_payment_method {
-            self.grant_for(LifeEvent::FirstPaymentMethod)?;
-        }
-        Ok(())
+        self.note_payment_method()
     }
 
     fn erase(&mut self) -> Result<(), Refusal> {
@@ -104,6 +123,7 @@ impl Draft<'_> {
         }
         self.decision.customer.status = Status::Closed;
         self.decision.customer.state.payment_method = false;
+        self.forget_payer();
         self.decision.profile = Some(Profile::default());
         self.decision.erase = true;
         Ok(())

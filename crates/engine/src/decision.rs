@@ -3,9 +3,11 @@
 use crate::charge::Charge;
 use crate::command::Profile;
 use crate::customer::Customer;
+use crate::effect::EffectRecord;
 use crate::grant::{GrantEnd, GrantRecord};
 use crate::hold::HoldRecord;
 use crate::ledger::Entry;
+use crate::payment::Payment;
 use uuid::Uuid;
 
 /// What a command leads to.
@@ -23,6 +25,10 @@ pub struct Decision {
     pub ended_grants: Vec<(Uuid, GrantEnd)>,
     /// Holds that began, changed or ended.
     pub holds: Vec<HoldRecord>,
+    /// Payments that began or changed, as they are now; the last of each counts.
+    pub payments: Vec<Payment>,
+    /// What must happen outside.
+    pub effects: Vec<EffectRecord>,
     /// Who the customer is from now on.
     pub profile: Option<Profile>,
     /// Whether personal data is to be forgotten wherever it is kept.

@@ -55,6 +55,21 @@ pub struct Grant {
     pub meters: Vec<Arc<str>>,
     /// The ledger position that made it: its age.
     pub since: i64,
+    /// Whether it cannot be used for now, because what was paid for it is disputed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub frozen: bool,
+}
+
+/// A grant to be made, once it is known to be sound.
+pub(crate) struct GrantTerms {
+    pub(crate) id: Uuid,
+    pub(crate) asset: Asset,
+    pub(crate) amount: Micros,
+    pub(crate) kind: GrantKind,
+    pub(crate) priority: i16,
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) meters: Vec<Arc<str>>,
+    pub(crate) reason: Option<String>,
 }
 
 impl Grant {
@@ -128,7 +143,7 @@ impl GrantKind {
 }
 
 impl Draft<'_> {
-    /// Puts value into a wallet. Bought value pays the debt in its asset first.
+    /// Puts value into a wallet, as somebody asked.
     pub(crate) fn grant(&mut self, request: &GrantRequest) -> Result<(), Refusal> {
         let asset = self.catalog.asset(&request.asset)?;
         for meter in &request.meters {
@@ -143,8 +158,22 @@ impl Draft<'_> {
         if self.decision.customer.state.grants.len() >= MOST_OPEN_GRANTS {
             return Err(Refusal::TooManyGrants { limit: MOST_OPEN_GRANTS });
         }
+        self.add_grant(&GrantTerms {
+            id: request.id,
+            asset,
+            amount: request.amount,
+            kind: request.kind,
+            priority: request.priority,
+            expires_at: request.expires_at,
+            meters: request.meters.clone(),
+            reason: request.reason.clone(),
+        })
+    }
+
+    /// Puts value into a wallet. Bought value pays the debt in its asset first.
+    pub(crate) fn add_grant(&mut self, request: &GrantTerms) -> Result<(), Refusal> {
         let position = self.decision.customer.position;
-        let id = request.id;
+        let (id, asset) = (request.id, request.asset.clone());
         let sides = (request.kind.source(), Account::Wallet);
         self.post((EntryKind::Grant, id), Some(id), sides, (&asset, request.amount))?;
         let mut remaining = request.amount;
@@ -177,6 +206,7 @@ impl Draft<'_> {
             expires_at: request.expires_at,
             meters: request.meters.clone(),
             since: position,
+            frozen: false,
         })
     }
 

@@ -63,11 +63,14 @@ pub enum EntryKind {
     Void,
     /// A volume price got cheaper and gave back.
     Repricing,
+    /// What was paid for value went back, or was to go back and did not.
+    Refund,
 }
 
 impl EntryKind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [Self::Charge, Self::Grant, Self::Repayment, Self::Expiry, Self::Void, Self::Repricing];
+    pub const ALL: [Self; 7] =
+        [Self::Charge, Self::Grant, Self::Repayment, Self::Expiry, Self::Void, Self::Repricing, Self::Refund];
 
     /// Its stored name.
     #[must_use]
@@ -79,6 +82,7 @@ impl EntryKind {
             Self::Expiry => "expiry",
             Self::Void => "void",
             Self::Repricing => "repricing",
+            Self::Refund => "refund",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Why something was not done. A closed set with stable codes: every surface matches on it exhaustively, so a new refusal
 //! does not compile until each has words for it. A refusal changes nothing.
 
-use crate::money::{Asset, Micros};
+use crate::money::{Asset, Micros, Money};
 
 /// Why a command was refused.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -114,6 +114,51 @@ pub enum Refusal {
         /// The most.
         limit: usize,
     },
+    /// The catalog has no such pack.
+    #[error("there is no pack `{pack}`")]
+    UnknownPack {
+        /// The name asked for.
+        pack: String,
+    },
+    /// No such payment.
+    #[error("there is no payment with this id")]
+    UnknownPayment,
+    /// No such refund.
+    #[error("there is no refund with this id")]
+    UnknownRefund,
+    /// The customer has no such payment method on file.
+    #[error("the customer has no payment method with this id on file")]
+    UnknownPaymentMethod,
+    /// The customer has no payment method on file.
+    #[error("the customer has no payment method on file; put one on file first")]
+    NoPaymentMethod,
+    /// What the provider says is about another payment, or another sum or currency, than was recorded.
+    #[error("the provider's payment is not the one that was recorded, or is of another amount or currency")]
+    PaymentMismatch,
+    /// What the provider calls the payment is not known yet.
+    #[error("the provider has not confirmed the payment yet")]
+    PaymentUnconfirmed,
+    /// The payment is paid, or has been ended.
+    #[error("the payment has ended")]
+    PaymentEnded,
+    /// What is not paid cannot be given back.
+    #[error("the payment is not paid, so there is nothing to give back")]
+    NotPaid,
+    /// More than is left of the payment, or nothing.
+    #[error("{refundable} of the payment can be given back")]
+    RefundTooLarge {
+        /// What is left.
+        refundable: Money,
+    },
+    /// What is disputed is not given back besides.
+    #[error("the payment is disputed; the dispute decides who gets the money")]
+    Disputed,
+    /// A payment may have only so many refunds.
+    #[error("the payment has {limit} refunds, which is the most")]
+    TooManyRefunds {
+        /// The most.
+        limit: usize,
+    },
     /// A time lies too far ahead of the server's.
     #[error("the time lies in the future; check the sender's clock")]
     TimeInFuture,
@@ -146,6 +191,18 @@ impl Refusal {
             Self::AmountOutOfRange => "amount_out_of_range",
             Self::TooManyGrants { .. } => "too_many_grants",
             Self::TooManyHolds { .. } => "too_many_holds",
+            Self::UnknownPack { .. } => "unknown_pack",
+            Self::UnknownPayment => "unknown_payment",
+            Self::UnknownRefund => "unknown_refund",
+            Self::UnknownPaymentMethod => "unknown_payment_method",
+            Self::NoPaymentMethod => "no_payment_method",
+            Self::PaymentMismatch => "payment_mismatch",
+            Self::PaymentUnconfirmed => "payment_unconfirmed",
+            Self::PaymentEnded => "payment_ended",
+            Self::NotPaid => "not_paid",
+            Self::RefundTooLarge { .. } => "refund_too_large",
+            Self::Disputed => "disputed",
+            Self::TooManyRefunds { .. } => "too_many_refunds",
             Self::TimeInFuture => "time_in_future",
             Self::AlreadyExpired => "already_expired",
         }

@@ -19,10 +19,12 @@ use crate::refusal::Refusal;
 /// One asset of a customer, as it stands at an instant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Balance {
-    /// What is there: available and held.
+    /// What is there: available, held and frozen.
     pub balance: Micros,
     /// What open holds keep.
     pub held: Micros,
+    /// What cannot be used for now, because what was paid for it is disputed.
+    pub frozen: Micros,
     /// What can be used now.
     pub available: Micros,
     /// What is owed.
@@ -39,9 +41,10 @@ pub fn balances(catalog: &Catalog, customer: &Customer, now: Timestamp) -> Resul
     let mut balances: BTreeMap<Asset, Balance> = BTreeMap::new();
     for grant in &state.grants {
         let balance = balances.entry(grant.asset.clone()).or_default();
-        balance.available = balance.available.plus(grant.remaining)?;
+        let part = if grant.frozen { &mut balance.frozen } else { &mut balance.available };
+        *part = part.plus(grant.remaining)?;
         balance.held = balance.held.plus(grant.held)?;
-        balance.balance = balance.available.plus(balance.held)?;
+        balance.balance = Micros::sum([balance.available, balance.held, balance.frozen])?;
     }
     for (asset, owed) in &state.owed {
         balances.entry(asset.clone()).or_default().owed = *owed;
@@ -77,6 +80,8 @@ impl<'a> Draft<'a> {
             grants: Vec::new(),
             ended_grants: Vec::new(),
             holds: Vec::new(),
+            payments: Vec::new(),
+            effects: Vec::new(),
             profile: None,
             erase: false,
         };
@@ -131,7 +136,7 @@ impl<'a> Draft<'a> {
 
     /// What is available in an asset for a meter, or for all where none is named.
     pub(crate) fn available(&self, asset: &Asset, meter: Option<&str>) -> Result<Micros, Refusal> {
-        self.sum_grants(asset, meter, |grant| grant.remaining)
+        self.sum_grants(asset, meter, |grant| if grant.frozen { Micros::ZERO } else { grant.remaining })
     }
 
     /// What open holds keep in an asset for a meter.
@@ -160,7 +165,7 @@ impl<'a> Draft<'a> {
                 break;
             }
             let part = grant.remaining.min(missing);
-            if grant.asset != *asset || part.is_zero() || !grant.covers(meter) {
+            if grant.asset != *asset || part.is_zero() || grant.frozen || !grant.covers(meter) {
                 continue;
             }
             missing = missing.minus(part)?;

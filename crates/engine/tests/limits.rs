@@ -29,6 +29,8 @@ fn catalog() -> Catalog {
         meters: [(meter.name.clone(), meter)].into(),
         prices: Vec::new(),
         grants: Vec::new(),
+        packs: BTreeMap::new(),
+        spent_refunds: engine::SpentPolicy::Owe,
         overage: Overage::default(),
         hold_seconds: 900,
     }

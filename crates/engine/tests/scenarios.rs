@@ -113,6 +113,8 @@ impl Story {
             meters: BTreeMap::new(),
             prices: Vec::new(),
             grants: Vec::new(),
+            packs: BTreeMap::new(),
+            spent_refunds: engine::SpentPolicy::Owe,
             overage: Overage::default(),
             hold_seconds: 900,
         };

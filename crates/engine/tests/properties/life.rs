@@ -244,6 +244,8 @@ fn catalog() -> impl Strategy<Value = Catalog> {
             meters: meters.map(|(name, unit)| (Arc::from(name), meter(name, unit))).into(),
             prices: priced.into_iter().zip(prices).map(named).collect(),
             grants: vec![template("welcome", LifeEvent::Created), template("thanks", LifeEvent::FirstPaymentMethod)],
+            packs: BTreeMap::new(),
+            spent_refunds: engine::SpentPolicy::Owe,
             overage,
             hold_seconds: 900,
         }

@@ -59,6 +59,8 @@ impl Product {
                 expires_after_days: Some(30),
                 meters: Vec::new(),
             }],
+            packs: BTreeMap::new(),
+            spent_refunds: engine::SpentPolicy::Owe,
             overage: Overage::default(),
             hold_seconds: 900,
         };

@@ -1,0 +1,272 @@
+//! Refunds and disputes: money that goes back, and what is taken back for it of what was sold.
+//!
+//! What is unspent of the grant is taken back when the refund is asked for, before the money goes, so that it cannot be
+//! spent meanwhile. What was spent of it already is owed from then on, or forgiven, as the tenant file says.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::effect::Effect;
+use crate::grant::{Grant, GrantEnd, GrantKind, GrantTerms};
+use crate::id::operation_id;
+use crate::ledger::{Account, EntryKind};
+use crate::money::{Micros, Money};
+use crate::payment::{Payment, PaymentState, Purpose};
+use crate::purchase::{Purchase, purchased_grant};
+use crate::refusal::Refusal;
+use crate::report::{DisputeReport, DisputeState, Failure, RefundProgress, RefundReport};
+use crate::wallet::Draft;
+
+/// The most refunds of one payment, so that its document stays small.
+pub const MOST_REFUNDS: usize = 50;
+
+/// What becomes of what was spent already of a grant whose price is given back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SpentPolicy {
+    /// The customer owes it.
+    #[default]
+    Owe,
+    /// It is forgiven.
+    Forgive,
+}
+
+/// A part of a payment that goes back.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Refund {
+    /// Its id.
+    pub id: Uuid,
+    /// The provider's id of it, once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Arc<str>>,
+    /// How much, in minor units of the payment's currency.
+    pub minor: i64,
+    /// How far it is.
+    pub progress: RefundProgress,
+    /// Why it did not work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// What was taken back for it: unspent value.
+    pub unspent: Micros,
+    /// What was owed for it: value that was spent already.
+    pub owed: Micros,
+    /// What was forgiven for it: value that was spent already.
+    pub forgiven: Micros,
+    /// When it was asked for, or first heard of.
+    #[serde(with = "jiff::fmt::serde::timestamp::microsecond::required")]
+    pub created_at: Timestamp,
+}
+
+impl Refund {
+    /// Whether it counts against the payment.
+    #[must_use]
+    pub const fn counts(&self) -> bool {
+        !matches!(self.progress, RefundProgress::Failed)
+    }
+
+    fn taken(&self) -> Result<Micros, Refusal> {
+        Micros::sum([self.unspent, self.owed, self.forgiven])
+    }
+}
+
+impl Draft<'_> {
+    /// Takes back what was sold for this part of the payment, and asks the provider to give the money back.
+    pub(crate) fn refund(&mut self, payment: &mut Payment, id: Uuid, minor: Option<i64>) -> Result<(), Refusal> {
+        if payment.state != PaymentState::Paid {
+            return Err(Refusal::NotPaid);
+        }
+        let left = payment.amount.minor.saturating_sub(payment.refunded());
+        let minor = minor.unwrap_or(left);
+        if minor <= 0 || minor > left {
+            return Err(Refusal::RefundTooLarge {
+                refundable: Money { minor: left, currency: payment.amount.currency.clone() },
+            });
+        }
+        if payment.dispute.as_ref().is_some_and(|dispute| dispute.state != DisputeState::Won) {
+            return Err(Refusal::Disputed);
+        }
+        if payment.refunds.len() >= MOST_REFUNDS {
+            return Err(Refusal::TooManyRefunds { limit: MOST_REFUNDS });
+        }
+        self.take_back(payment, id, minor, None)?;
+        self.effect(Effect::CreateRefund { payment: payment.id, refund: id }, self.now);
+        Ok(())
+    }
+
+    /// Takes over how the provider's refunds of a payment stand, those included that were made elsewhere.
+    pub(crate) fn report_refunds(&mut self, payment: &mut Payment, reports: &[RefundReport]) -> Result<(), Refusal> {
+        for report in reports {
+            let ours = payment.refunds.iter().find(|refund| {
+                refund.reference.as_ref() == Some(&report.reference)
+                    || (refund.reference.is_none() && report.id.as_deref() == Some(refund.id.to_string().as_str()))
+            });
+            if let Some(refund) = ours.map(|refund| refund.id) {
+                self.report_refund(payment, refund, report)?;
+            } else if report.progress != RefundProgress::Failed && payment.refunds.len() < MOST_REFUNDS {
+                let id = operation_id(payment.id, "refund", &report.reference);
+                let left = payment.amount.minor.saturating_sub(payment.refunded());
+                self.take_back(payment, id, report.minor.min(left), Some(report))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over how a refund of ours stands.
+    pub(crate) fn report_refund(
+        &mut self,
+        payment: &mut Payment,
+        id: Uuid,
+        report: &RefundReport,
+    ) -> Result<(), Refusal> {
+        let refund = payment.refunds.iter_mut().find(|refund| refund.id == id).ok_or(Refusal::UnknownRefund)?;
+        if refund.reference.as_ref().is_some_and(|reference| *reference != report.reference) {
+            return Err(Refusal::PaymentMismatch);
+        }
+        refund.reference = Some(report.reference.clone());
+        match (refund.progress, report.progress) {
+            (RefundProgress::Failed, _) => Ok(()),
+            (_, RefundProgress::Failed) => {
+                let failure = report.failure.clone().unwrap_or_else(|| Failure {
+                    code: Arc::from("refund_failed"),
+                    decline_code: None,
+                    message: Arc::from("the provider could not give the money back"),
+                });
+                self.fail_refund(payment, id, &failure)
+            }
+            // A refund that has arrived and is then said to be on its way was reported late.
+            (RefundProgress::Succeeded, _) => Ok(()),
+            (RefundProgress::Pending, progress) => {
+                refund.progress = progress;
+                Ok(())
+            }
+        }
+    }
+
+    /// The money did not go back, so what was taken for it does.
+    pub(crate) fn fail_refund(&mut self, payment: &mut Payment, id: Uuid, failure: &Failure) -> Result<(), Refusal> {
+        let refund = payment.refunds.iter_mut().find(|refund| refund.id == id).ok_or(Refusal::UnknownRefund)?;
+        if refund.progress == RefundProgress::Failed {
+            return Ok(());
+        }
+        refund.progress = RefundProgress::Failed;
+        refund.failure = Some(failure.clone());
+        let (back, forgiven) = (refund.unspent.plus(refund.owed)?, refund.forgiven);
+        let Purpose::Purchase(purchase) = &payment.purpose;
+        let sides = (Account::Cash, Account::Promotions);
+        self.post((EntryKind::Refund, id), None, sides, (&purchase.asset, forgiven))?;
+        if back.is_zero() {
+            return Ok(());
+        }
+        // What was owed for it is paid from this first, as from any bought value.
+        self.add_grant(&GrantTerms {
+            id: operation_id(id, "refund", "failed"),
+            asset: purchase.asset.clone(),
+            amount: back,
+            kind: GrantKind::Paid,
+            priority: purchase.priority,
+            expires_at: None,
+            meters: purchase.meters.clone(),
+            reason: Some(purchase.title.to_string()),
+        })
+    }
+
+    /// Takes over how the dispute of a payment stands: while nobody knows, what is unspent cannot be used; when it is
+    /// lost, it is as if the disputed part had been refunded.
+    pub(crate) fn report_dispute(
+        &mut self,
+        payment: &mut Payment,
+        report: Option<&DisputeReport>,
+    ) -> Result<(), Refusal> {
+        let Some(report) = report else { return Ok(()) };
+        let before = payment.dispute.as_ref().map(|dispute| dispute.state);
+        // Won or lost is final; an "open" that comes after it was reported late.
+        if matches!(before, Some(DisputeState::Won | DisputeState::Lost)) || before == Some(report.state) {
+            return Ok(());
+        }
+        payment.dispute = Some(report.clone());
+        self.freeze(payment.id, report.state == DisputeState::Open);
+        if report.state != DisputeState::Lost {
+            return Ok(());
+        }
+        let id = operation_id(payment.id, "dispute", &report.reference);
+        let left = payment.amount.minor.saturating_sub(payment.refunded());
+        let as_refund = RefundReport {
+            reference: report.reference.clone(),
+            id: None,
+            minor: report.minor,
+            progress: RefundProgress::Succeeded,
+            failure: None,
+        };
+        self.take_back(payment, id, report.minor.min(left), Some(&as_refund))
+    }
+
+    fn freeze(&mut self, payment: Uuid, frozen: bool) {
+        let grants = &mut self.decision.customer.state.grants;
+        if let Some(grant) = grants.iter_mut().find(|grant| grant.id == purchased_grant(payment)) {
+            grant.frozen = frozen;
+        }
+    }
+
+    /// Takes back what was sold for this part of the payment: what is unspent leaves the grant, the rest is owed or
+    /// forgiven. `made` says what the provider reported of a refund that was made elsewhere.
+    fn take_back(
+        &mut self,
+        payment: &mut Payment,
+        id: Uuid,
+        minor: i64,
+        made: Option<&RefundReport>,
+    ) -> Result<(), Refusal> {
+        let Purpose::Purchase(purchase) = &payment.purpose;
+        let value = value_of(payment, purchase, minor)?;
+        let (asset, grant_id) = (purchase.asset.clone(), purchased_grant(payment.id));
+        let unspent = self.take_unspent(grant_id, value)?;
+        self.post((EntryKind::Refund, id), Some(grant_id), (Account::Wallet, Account::Cash), (&asset, unspent))?;
+        let spent = value.minus(unspent)?;
+        let policy = self.catalog.spent_refunds;
+        let against = if policy == SpentPolicy::Owe { Account::Receivable } else { Account::Promotions };
+        self.post((EntryKind::Refund, id), None, (against, Account::Cash), (&asset, spent))?;
+        let (owed, forgiven) = match policy {
+            SpentPolicy::Owe => (spent, Micros::ZERO),
+            SpentPolicy::Forgive => (Micros::ZERO, spent),
+        };
+        let debt = self.decision.customer.owed(&asset).plus(owed)?;
+        self.set_debt(&asset, debt);
+        payment.refunds.push(Refund {
+            id,
+            reference: made.map(|report| report.reference.clone()),
+            minor,
+            progress: made.map_or(RefundProgress::Pending, |report| report.progress),
+            failure: None,
+            unspent,
+            owed,
+            forgiven,
+            created_at: self.now,
+        });
+        Ok(())
+    }
+
+    /// Takes up to `value` of what is left of a grant, frozen or not.
+    fn take_unspent(&mut self, grant: Uuid, value: Micros) -> Result<Micros, Refusal> {
+        let find = |other: &&mut Grant| other.id == grant;
+        let Some(open) = self.decision.customer.state.grants.iter_mut().find(find) else { return Ok(Micros::ZERO) };
+        let unspent = open.remaining.min(value);
+        open.remaining = open.remaining.minus(unspent)?;
+        if open.remaining.is_zero() && open.held.is_zero() && !unspent.is_zero() {
+            self.decision.ended_grants.push((grant, GrantEnd::Voided));
+        }
+        self.drop_empty_grants();
+        Ok(unspent)
+    }
+}
+
+/// What was sold for this part of a payment, so that all parts together come to all that was sold.
+fn value_of(payment: &Payment, purchase: &Purchase, minor: i64) -> Result<Micros, Refusal> {
+    let counted = payment.refunds.iter().filter(|refund| refund.counts());
+    let taken = Micros::sum(counted.map(Refund::taken).collect::<Result<Vec<_>, _>>()?)?;
+    let given_back = i128::from(payment.refunded()) + i128::from(minor);
+    let value = i128::from(purchase.amount.get()) * given_back / i128::from(payment.amount.minor.max(1));
+    i64::try_from(value).map_err(|_| Refusal::AmountOutOfRange).and_then(|value| Micros::new(value).minus(taken))
+}

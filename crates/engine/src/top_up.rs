@@ -1,0 +1,138 @@
+//! The automatic top-up: a pack that is bought with the usual payment method when a wallet runs low, at most so much a
+//! month, until a payment does not work; then it waits until the customer acts.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::id::operation_id;
+use crate::money::Micros;
+use crate::payment::{Collection, Payment, PaymentState, Purpose};
+use crate::period::month_start;
+use crate::refusal::Refusal;
+use crate::wallet::Draft;
+
+/// When and what to buy.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TopUpSettings {
+    /// When less than this is available of what the pack gives.
+    pub threshold: Micros,
+    /// The pack.
+    pub pack: Arc<str>,
+    /// The most that may be spent so in a calendar month of the tenant, in minor units of the pack's currency.
+    pub monthly_limit: i64,
+}
+
+/// The automatic top-up of a customer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TopUp {
+    /// When and what to buy.
+    #[serde(flatten)]
+    pub settings: TopUpSettings,
+    /// When the month began whose spending is counted.
+    #[serde(with = "jiff::fmt::serde::timestamp::microsecond::required")]
+    pub month: Timestamp,
+    /// What was spent in it, in minor units.
+    pub spent: i64,
+    /// The payment under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<Uuid>,
+    /// Why it has stopped, by the code of what went wrong; until the customer acts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<Arc<str>>,
+}
+
+impl Draft<'_> {
+    /// Sets, changes or ends the automatic top-up. Setting it again counts as the customer's acting; what was spent in
+    /// the month stays counted.
+    pub(crate) fn set_top_up(&mut self, settings: Option<&TopUpSettings>) -> Result<(), Refusal> {
+        let Some(settings) = settings else {
+            self.payer().top_up = None;
+            return Ok(());
+        };
+        self.require_active()?;
+        self.catalog.pack(&settings.pack)?;
+        if settings.threshold.is_negative() || settings.monthly_limit <= 0 {
+            return Err(Refusal::AmountOutOfRange);
+        }
+        if self.payer().usual_method().is_none() {
+            return Err(Refusal::NoPaymentMethod);
+        }
+        let month = month_start(self.now, &self.catalog.time_zone);
+        let before = self.payer().top_up.take();
+        let (counted, spent, pending) = before.map_or((month, 0, None), |top| (top.month, top.spent, top.pending));
+        let settings = settings.clone();
+        self.payer().top_up = Some(TopUp { settings, month: counted, spent, pending, stopped: None });
+        Ok(())
+    }
+
+    /// Goes on after the customer has acted.
+    pub(crate) fn resume_top_up(&mut self) {
+        if let Some(top_up) = &mut self.payer().top_up {
+            top_up.stopped = None;
+        }
+    }
+
+    /// Buys the pack where the wallet has run low. A wallet that cannot be topped up is no reason to refuse what was asked.
+    pub(crate) fn top_up_if_low(&mut self) -> Result<(), Refusal> {
+        let Some(top_up) = &self.decision.customer.state.payer.top_up else { return Ok(()) };
+        if top_up.pending.is_some() || top_up.stopped.is_some() || self.require_active().is_err() {
+            return Ok(());
+        }
+        let Ok(pack) = self.catalog.pack(&top_up.settings.pack) else { return Ok(()) };
+        if self.available(&pack.asset, None)? >= top_up.settings.threshold {
+            return Ok(());
+        }
+        let month = month_start(self.now, &self.catalog.time_zone);
+        let spent = if top_up.month == month { top_up.spent } else { 0 };
+        let after = spent.checked_add(pack.price.minor).ok_or(Refusal::AmountOutOfRange)?;
+        if after > top_up.settings.monthly_limit {
+            return Ok(());
+        }
+        let name = pack.name.clone();
+        let Some(method) = self.payer().usual_method().cloned() else {
+            self.stop_top_up("payment_method_missing");
+            return Ok(());
+        };
+        let customer = &self.decision.customer;
+        let id = operation_id(customer.id, "top_up", &customer.position.to_string());
+        self.sell(id, &name, 1, Collection::OffSession { method }, true)?;
+        if let Some(top_up) = &mut self.payer().top_up {
+            (top_up.month, top_up.spent, top_up.pending) = (month, after, Some(id));
+        }
+        Ok(())
+    }
+
+    /// Takes note of what became of a payment of the automatic top-up.
+    pub(crate) fn note_top_up(&mut self, payment: &Payment) {
+        let Purpose::Purchase(purchase) = &payment.purpose;
+        if !purchase.automatic {
+            return;
+        }
+        let failure = payment.failure.as_ref().map(|failure| failure.code.clone());
+        let Some(top_up) = &mut self.decision.customer.state.payer.top_up else { return };
+        if top_up.pending != Some(payment.id) {
+            return;
+        }
+        match payment.state {
+            PaymentState::Paid => (top_up.pending, top_up.stopped) = (None, None),
+            PaymentState::Failed | PaymentState::Canceled => {
+                top_up.pending = None;
+                top_up.spent = top_up.spent.saturating_sub(payment.amount.minor).max(0);
+                top_up.stopped = Some(failure.unwrap_or_else(|| Arc::from("payment_canceled")));
+            }
+            PaymentState::RequiresPayment | PaymentState::RequiresAction => {
+                top_up.stopped = Some(failure.unwrap_or_else(|| Arc::from("authentication_required")));
+            }
+            PaymentState::Pending | PaymentState::Processing => {}
+        }
+    }
+
+    fn stop_top_up(&mut self, code: &str) {
+        if let Some(top_up) = &mut self.payer().top_up {
+            top_up.stopped = Some(Arc::from(code));
+        }
+    }
+}
