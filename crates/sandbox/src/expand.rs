@@ -1,0 +1,100 @@
+//! `expand[]=a.b`: puts objects where their ids stand, up to four levels. One table says which field of which kind of object
+//! can be expanded.
+
+use serde_json::Value;
+
+use crate::error::ApiError;
+use crate::kind::{self, Kind};
+use crate::world::World;
+
+/// What a field becomes when it is expanded.
+#[derive(Clone, Copy)]
+enum To {
+    /// The object of a kind whose id it is.
+    Kind(Kind),
+    /// The object of whichever kind has the id.
+    Any,
+    /// A field that is only there when it is asked for: made of the object around it.
+    Made(fn(&World, &Value) -> Value),
+}
+
+/// Kind of the object around it, path of the field within, what it becomes.
+const TABLE: &[(Kind, &str, To)] = &[
+    (kind::CUSTOMER, "invoice_settings.default_payment_method", To::Kind(kind::PAYMENT_METHOD)),
+    (kind::CUSTOMER, "default_source", To::Any),
+    (kind::CUSTOMER, "test_clock", To::Kind(kind::TEST_CLOCK)),
+];
+
+/// Expands a path in an answer.
+pub(crate) fn expand(world: &World, document: &mut Value, path: &str) -> Result<(), ApiError> {
+    let segments: Vec<&str> = path.split('.').collect();
+    if segments.len() > 5 || (segments.len() > 4 && segments.first() != Some(&"data")) {
+        return Err(refused(format!("You cannot expand more than 4 levels of a property ({path}).")));
+    }
+    walk(world, document, &segments, path)
+}
+
+fn walk(world: &World, object: &mut Value, segments: &[&str], path: &str) -> Result<(), ApiError> {
+    if let Value::Array(list) = object {
+        return list.iter_mut().try_for_each(|element| walk(world, element, segments, path));
+    }
+    if segments.is_empty() || object.is_null() {
+        return Ok(());
+    }
+    // The longest rule first: `a.b` before `a`.
+    for taken in (1..=segments.len()).rev() {
+        let (head, tail) = segments.split_at_checked(taken).unwrap_or_default();
+        let Some(to) = rule(object, &head.join(".")) else { continue };
+        let made = match to {
+            To::Made(make) => Some(make(world, object)),
+            To::Kind(_) | To::Any => None,
+        };
+        let Some(field) = place(object, head, made.is_some()) else { return Ok(()) };
+        match (to, made) {
+            (_, Some(made)) => *field = made,
+            (To::Kind(kind), _) => replace(field, &|id| world.get(kind, id).cloned()),
+            (_, None) => replace(field, &|id| world.find_any(id).cloned()),
+        }
+        return walk(world, field, tail, path);
+    }
+    let Some((first, rest)) = segments.split_first() else { return Ok(()) };
+    match object.get_mut(*first) {
+        Some(below) if !rest.is_empty() && (below.is_array() || below.get("object").is_some()) => {
+            walk(world, below, rest, path)
+        }
+        // A list, an object or nothing stands there already: there is nothing to put in its place.
+        Some(below) if rest.is_empty() && (below.is_object() || below.is_array()) => Ok(()),
+        Some(Value::Null) if !rest.is_empty() => Ok(()),
+        Some(_) => Err(refused(format!("This property cannot be expanded ({path})."))),
+        None => Err(refused(format!("This property cannot be expanded because it doesn't exist: {first}."))),
+    }
+}
+
+fn rule(object: &Value, path: &str) -> Option<To> {
+    let name = object["object"].as_str()?;
+    TABLE.iter().find(|(kind, field, _)| kind.name == name && *field == path).map(|(_, _, to)| *to)
+}
+
+/// The field at a path. None where something on the way is null.
+fn place<'a>(object: &'a mut Value, path: &[&str], make: bool) -> Option<&'a mut Value> {
+    let mut field = object;
+    for segment in path {
+        if make && field.get(*segment).is_none() {
+            field[*segment] = Value::Null;
+        }
+        field = field.get_mut(*segment)?;
+    }
+    Some(field)
+}
+
+fn replace(field: &mut Value, find: &dyn Fn(&str) -> Option<Value>) {
+    if let Value::Array(list) = field {
+        list.iter_mut().for_each(|element| replace(element, find));
+    } else if let Some(found) = field.as_str().and_then(find) {
+        *field = found;
+    }
+}
+
+fn refused(message: String) -> ApiError {
+    ApiError::value("expand", message)
+}

@@ -1,0 +1,185 @@
+//! Idempotency, webhooks, faults, time and the journal: what holds for every object.
+
+use std::time::Duration;
+
+use sandbox::Settings;
+use serde_json::json;
+
+use crate::client::{Client, Endpoint, quick};
+
+const CUSTOMERS: &str = "/v1/customers";
+
+#[tokio::test]
+async fn a_key_gives_the_first_answer_again() {
+    let stripe = Client::new().await;
+    let first = stripe.post_keyed(CUSTOMERS, &[("name", "Ada")], "key-1").await.unwrap();
+    let again = stripe.post_keyed(CUSTOMERS, &[("name", "Ada")], "key-1").await.unwrap();
+    assert_eq!(again.text, first.text);
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    assert_eq!(first.header("idempotent-replayed"), None);
+    let other = stripe.post_keyed(CUSTOMERS, &[("name", "Grace")], "key-1").await.unwrap().error(400);
+    assert_eq!(other["type"], "idempotency_error");
+    let elsewhere = stripe.post_keyed("/v1/webhook_endpoints", &[("name", "Ada")], "key-1").await.unwrap();
+    assert_eq!(elsewhere.error(400)["type"], "idempotency_error");
+    // A refused parameter does not use the key up.
+    stripe.post_keyed(CUSTOMERS, &[("nmae", "Ada")], "key-2").await.unwrap().error(400);
+    stripe.post_keyed(CUSTOMERS, &[("name", "Ada")], "key-2").await.unwrap().ok();
+}
+
+#[tokio::test]
+async fn a_key_in_use_is_a_conflict() {
+    let stripe = Client::new().await;
+    stripe.control("/_sandbox/faults", json!({"kind": "slow", "seconds": 1})).await;
+    let (slow, at_once) = tokio::join!(stripe.post_keyed(CUSTOMERS, &[], "key"), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        stripe.post_keyed(CUSTOMERS, &[], "key").await
+    });
+    let conflict = at_once.unwrap().error(409);
+    assert_eq!(conflict["code"], "idempotency_key_in_use");
+    let first = slow.unwrap();
+    assert_eq!(stripe.post_keyed(CUSTOMERS, &[], "key").await.unwrap().text, first.text);
+}
+
+#[tokio::test]
+async fn webhooks_are_filtered_signed_and_tried_again() {
+    let stripe = Client::new().await;
+    let endpoint = Endpoint::new(&[500, 302]).await;
+    let form =
+        [("url", endpoint.url.as_str()), ("enabled_events[]", "customer.created"), ("api_version", "2024-06-20")];
+    let made = stripe.post("/v1/webhook_endpoints", &form).await.ok();
+    let secret = made["secret"].as_str().unwrap();
+    assert!(secret.starts_with("whsec_"));
+    let path = format!("/v1/webhook_endpoints/{}", made["id"].as_str().unwrap());
+    assert_eq!(stripe.get(&path).await.ok().get("secret"), None);
+
+    let customer = stripe.post_keyed(CUSTOMERS, &[("name", "Ada")], "key").await.unwrap();
+    let customer_path = format!("{CUSTOMERS}/{}", customer.body["id"].as_str().unwrap());
+    stripe.delete(&customer_path).await.ok();
+    let hooks = endpoint.wait_for(3).await;
+    let event = hooks[2].event();
+    assert_eq!((event["type"].as_str(), event["api_version"].as_str()), (Some("customer.created"), Some("2024-06-20")));
+    assert_eq!(event["request"]["idempotency_key"], "key");
+    assert_eq!(event["request"]["id"], customer.header("request-id").unwrap());
+    let (time, digest) = hooks[2].signature.strip_prefix("t=").unwrap().split_once(",v1=").unwrap();
+    assert_eq!(digest, hmac(secret, &format!("{time}.{}", hooks[2].body)));
+
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(endpoint.types().len(), 3, "delivered, and not deleted's");
+    let event = stripe.get(&format!("/v1/events/{}", event["id"].as_str().unwrap())).await.ok();
+    assert_eq!(event["pending_webhooks"], 0);
+    assert_eq!(event["api_version"], sandbox::API_VERSION);
+    stripe.post(&format!("/v1/events/{}/retry", event["id"].as_str().unwrap()), &[]).await.ok();
+    endpoint.wait_for(4).await;
+}
+
+fn hmac(secret: &str, text: &str) -> String {
+    use hmac::Mac;
+    let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[tokio::test]
+async fn an_effect_whose_answer_is_lost_is_found_by_its_key() {
+    let stripe = Client::new().await;
+    stripe.control("/_sandbox/faults", json!({"kind": "timeout_after", "method": "POST", "path": "/v1/cust"})).await;
+    assert!(stripe.post_keyed(CUSTOMERS, &[], "key").await.is_err(), "the connection is closed");
+    let again = stripe.post_keyed(CUSTOMERS, &[], "key").await.unwrap();
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    let list = stripe.get(CUSTOMERS).await.ok();
+    assert_eq!((list["data"].as_array().unwrap().len(), &list["data"][0]), (1, &again.body));
+    let requests = stripe.get("/_sandbox/requests").await.ok();
+    assert_eq!((&requests["data"][1]["replayed"], &requests["data"][1]["status"]), (&json!(true), &json!(200)));
+}
+
+#[tokio::test]
+async fn errors_before_and_after_the_effect() {
+    let stripe = Client::new().await;
+    let count = async || stripe.get(CUSTOMERS).await.ok()["data"].as_array().unwrap().len();
+    stripe.control("/_sandbox/faults", json!({"kind": "error_before", "times": 2})).await;
+    stripe.post_keyed(CUSTOMERS, &[], "before").await.unwrap().error(500);
+    stripe.post_keyed(CUSTOMERS, &[], "before").await.unwrap().error(500);
+    assert_eq!(count().await, 0);
+    stripe.post_keyed(CUSTOMERS, &[], "before").await.unwrap().ok();
+    stripe.control("/_sandbox/faults", json!({"kind": "error_after"})).await;
+    let first = stripe.post_keyed(CUSTOMERS, &[], "after").await.unwrap();
+    assert_eq!((first.status, first.header("stripe-should-retry")), (500, Some("true")));
+    assert_eq!(count().await, 2, "the effect stands");
+    let again = stripe.post_keyed(CUSTOMERS, &[], "after").await.unwrap();
+    assert_eq!((again.status, again.header("idempotent-replayed")), (500, Some("true")), "the key keeps the 500");
+    for (kind, code) in [("rate_limit", "rate_limit"), ("lock_timeout", "lock_timeout")] {
+        stripe.control("/_sandbox/faults", json!({ "kind": kind })).await;
+        assert_eq!(stripe.get(CUSTOMERS).await.error(429)["code"], code);
+    }
+    stripe.control("/_sandbox/faults", json!({"kind": "rate_limit", "times": 9})).await;
+    stripe.delete("/_sandbox/faults").await.ok();
+    stripe.get(CUSTOMERS).await.ok();
+}
+
+#[tokio::test]
+async fn webhooks_get_lost_come_twice_late_and_in_reverse() {
+    let stripe = Client::new().await;
+    let endpoint = Endpoint::new(&[]).await;
+    stripe.post("/v1/webhook_endpoints", &[("url", &endpoint.url), ("enabled_events[]", "*")]).await.ok();
+    let names = |hooks: Vec<crate::client::Hook>| -> Vec<String> {
+        hooks.iter().map(|hook| hook.event()["data"]["object"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    for fault in [
+        json!({"kind": "lose_webhook", "type": "customer.*"}),
+        json!({"kind": "repeat_webhook"}),
+        json!({"kind": "delay_webhook", "seconds": 1}),
+    ] {
+        stripe.control("/_sandbox/faults", fault).await;
+    }
+    for name in ["lost", "twice", "late", "plain"] {
+        stripe.post(CUSTOMERS, &[("name", name)]).await.ok();
+    }
+    assert_eq!(names(endpoint.wait_for(4).await), ["twice", "twice", "plain", "late"]);
+    let lost = stripe.get("/v1/events?type=customer.created&limit=4").await.ok()["data"][3].clone();
+    assert_eq!((&lost["data"]["object"]["name"], &lost["pending_webhooks"]), (&json!("lost"), &json!(0)));
+
+    stripe.control("/_sandbox/faults", json!({"kind": "reorder_webhooks", "times": 3})).await;
+    for name in ["one", "two", "three", "four"] {
+        stripe.post(CUSTOMERS, &[("name", name)]).await.ok();
+    }
+    assert_eq!(names(endpoint.wait_for(8).await)[4..], ["three", "two", "one", "four"]);
+}
+
+#[tokio::test]
+async fn a_journal_brings_everything_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings { file: Some(folder.path().join("sandbox.jsonl")), seed: Some(7), ..quick() };
+    let stripe = Client::with(settings.clone()).await;
+    let first = stripe.post_keyed(CUSTOMERS, &[("name", "Ada")], "key").await.unwrap();
+    let gone = stripe.post(CUSTOMERS, &[]).await.ok();
+    stripe.delete(&format!("{CUSTOMERS}/{}", gone["id"].as_str().unwrap())).await.ok();
+    let closed = Endpoint::new(&[]).await;
+    let endpoint = stripe.post("/v1/webhook_endpoints", &[("url", &closed.url), ("enabled_events[]", "*")]).await.ok();
+    let events = stripe.get("/v1/events").await.ok();
+    stripe.control("/_sandbox/clock", json!({"now": 4_000_000_000_i64})).await;
+    stripe.stop().await;
+
+    let stripe = Client::with(settings).await;
+    assert_eq!(stripe.get("/v1/events").await.ok(), events);
+    assert_eq!(stripe.get("/_sandbox/clock").await.ok()["now"], 4_000_000_000_i64);
+    let again = stripe.post_keyed(CUSTOMERS, &[("name", "Ada")], "key").await.unwrap();
+    assert_eq!((again.header("idempotent-replayed"), &again.text), (Some("true"), &first.text));
+    assert_eq!(stripe.get(CUSTOMERS).await.ok()["data"].as_array().unwrap().len(), 1);
+    let new = stripe.post(CUSTOMERS, &[]).await.ok();
+    assert_eq!(new["created"], 4_000_000_000_i64);
+    assert_ne!(new["id"], gone["id"], "a seed goes on where it was");
+    let hook = closed.wait_for(1).await.remove(0);
+    let (time, digest) = hook.signature.strip_prefix("t=").unwrap().split_once(",v1=").unwrap();
+    assert_eq!(digest, hmac(endpoint["secret"].as_str().unwrap(), &format!("{time}.{}", hook.body)));
+}
+
+#[tokio::test]
+async fn a_seed_makes_ids_repeatable() {
+    let settings = Settings { seed: Some(42), ..quick() };
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let stripe = Client::with(settings.clone()).await;
+        ids.push(stripe.post(CUSTOMERS, &[]).await.ok()["id"].clone());
+    }
+    assert_eq!(ids[0], ids[1]);
+}
