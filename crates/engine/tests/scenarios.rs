@@ -7,6 +7,8 @@
 
 #[path = "scenarios/language.rs"]
 mod language;
+#[path = "scenarios/payments.rs"]
+mod payments;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -16,7 +18,7 @@ use std::sync::Arc;
 use engine::wallet::balances;
 use engine::{
     Asset, Catalog, Charge, ChargeRequest, Check, CheckRequest, Command, Cover, Customer, Decision, Entry, GrantRecord,
-    GrantRequest, HoldRecord, HoldRequest, HoldState, Overage, check, decide,
+    GrantRequest, HoldRecord, HoldRequest, HoldState, Overage, Payment, check,
 };
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -98,8 +100,9 @@ struct Story {
     catalog: Catalog,
     customer: Customer,
     now: Timestamp,
-    /// What grants and holds are called in the story.
+    /// What grants, holds, payments and refunds are called in the story.
     names: BTreeMap<Uuid, String>,
+    payments: BTreeMap<Uuid, Payment>,
     /// Entries since the latest `books`.
     entries: Vec<Entry>,
 }
@@ -119,7 +122,8 @@ impl Story {
             hold_seconds: 900,
         };
         let customer = Customer::new(Uuid::from_u128(1), 0);
-        Self { catalog, customer, now: Timestamp::UNIX_EPOCH, names: BTreeMap::new(), entries: Vec::new() }
+        let now = Timestamp::UNIX_EPOCH;
+        Self { catalog, customer, now, names: BTreeMap::new(), payments: BTreeMap::new(), entries: Vec::new() }
     }
 
     /// One operation, and the engine's answers to it.
@@ -170,9 +174,10 @@ impl Story {
                 }
             }
             ["release", name] => Command::ReleaseHold { hold: self.id(name) },
-            _ => return None,
+            ["payment", name] => return self.look_at(name),
+            _ => self.pay(words)?,
         };
-        Some(match decide(&self.catalog, &self.customer, &command, self.now) {
+        Some(match self.decide(&command) {
             Ok(decision) => self.accept(decision),
             Err(refusal) => vec![format!("refused {}: {refusal}", refusal.code())],
         })
@@ -190,7 +195,9 @@ impl Story {
     }
 
     fn show_time(&self, at: Timestamp) -> String {
-        at.to_zoned(self.catalog.time_zone.clone()).strftime("%Y-%m-%dT%H:%M").to_string()
+        let at = at.to_zoned(self.catalog.time_zone.clone());
+        let format = if at.second() == 0 { "%Y-%m-%dT%H:%M" } else { "%Y-%m-%dT%H:%M:%S" };
+        at.strftime(format).to_string()
     }
 
     /// The id of the grant or hold of this name.
@@ -226,10 +233,11 @@ impl Story {
     }
 
     fn accept(&mut self, decision: Decision) -> Vec<String> {
+        let before = std::mem::replace(&mut self.customer, decision.customer);
+        let payments = self.accept_payments(decision.payments);
         for grant in &decision.grants {
             self.names.entry(grant.id).or_insert_with(|| grant.reason.clone().unwrap_or_default().replace(' ', "_"));
         }
-        self.customer = decision.customer;
         self.entries.extend(decision.entries);
         let mut answers = Vec::new();
         answers.extend(decision.charges.iter().map(|charge| self.show_charge(charge)));
@@ -238,6 +246,9 @@ impl Story {
             answers.push(format!("grant {} {}", self.names[grant], name_of(end)));
         }
         answers.extend(decision.holds.iter().map(|hold| self.show_hold(hold)));
+        answers.extend(payments);
+        answers.extend(self.show_payer(&before.state.payer));
+        answers.extend(decision.effects.iter().map(|effect| self.show_effect(effect)));
         if let Some(profile) = decision.profile {
             answers.push(format!("profile {}", profile.name.as_deref().unwrap_or("empty")));
         }
@@ -287,7 +298,7 @@ impl Story {
         let balances = balances(&self.catalog, &self.customer, self.now).unwrap();
         let parts = balances.iter().map(|(asset, balance)| {
             let mut text = format!("{} {asset}", balance.available);
-            for (amount, word) in [(balance.held, "held"), (balance.owed, "owed")] {
+            for (amount, word) in [(balance.held, "held"), (balance.frozen, "frozen"), (balance.owed, "owed")] {
                 if !amount.is_zero() {
                     text.push_str(&format!(" ({amount} {word})"));
                 }

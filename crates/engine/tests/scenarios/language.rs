@@ -80,7 +80,7 @@ pub(crate) fn define(catalog: &mut Catalog, words: &Words) -> Option<()> {
             expires_after_days: words.option("days", number)?,
             meters: words.list("meters").into_iter().map(Arc::from).collect(),
         }),
-        _ => return None,
+        _ => crate::payments::define(catalog, words)?,
     }
     Some(())
 }
