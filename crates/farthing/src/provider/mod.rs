@@ -4,6 +4,9 @@
 //! Nothing here knows a provider's words. Whoever calls has written down what it is about to do (an effect in the
 //! outbox) and hands in the key of that operation, so that the same call after a crash finds what the first one did.
 
+mod secret;
+pub mod stripe;
+
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -11,6 +14,8 @@ use async_trait::async_trait;
 use engine::report::{Failure, PaymentMethodsReport, PaymentReport, RefundReport};
 use engine::{Asset, Money};
 use jiff::Timestamp;
+
+pub use secret::Secret;
 
 /// A configured provider.
 pub trait Provider: Send + Sync + Debug {
@@ -397,8 +402,8 @@ pub enum Notice {
     Invoice {
         /// The provider's id of it.
         reference: Arc<str>,
-        /// The provider's id of the customer.
-        customer: Arc<str>,
+        /// The provider's id of the customer, where the event says it.
+        customer: Option<Arc<str>>,
     },
     /// Nothing that farthing acts on. It is kept all the same.
     Other,

@@ -1,0 +1,236 @@
+//! Invoices that Stripe keeps (<https://docs.stripe.com/api/invoices>). Since 2025-03-31.basil the subscription is in
+//! `parent` and the payment in lists of its own; both shapes are read.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+
+use super::amount::{from_stripe, minor_from_stripe, minor_to_stripe, to_stripe};
+use super::client::Calls;
+use super::error::CallError;
+use super::form::Form;
+use super::object::{Expandable, INVOICE_KEY, Identified, List, Metadata, PaymentIntent, own_id, time};
+use super::{Stripe, object_path};
+use crate::provider::{Exchanged, InvoiceReport, Invoices, Money, NewInvoice, OperationKey};
+
+/// What a browser pays the newest invoice of a subscription with.
+pub(super) const LATEST_INVOICE_SECRET: &str = "latest_invoice.confirmation_secret";
+/// What a browser pays an invoice with.
+const SECRET: &str = "confirmation_secret";
+
+#[derive(Clone, Deserialize, Debug)]
+pub(super) struct Invoice {
+    pub(super) id: Arc<str>,
+    customer: Expandable<Identified>,
+    #[serde(default)]
+    number: Option<Arc<str>>,
+    #[serde(default)]
+    status: Option<Arc<str>>,
+    total: i64,
+    currency: String,
+    #[serde(default)]
+    amount_paid: Option<i64>,
+    #[serde(default)]
+    parent: Option<Parent>,
+    #[serde(default)]
+    subscription: Option<Expandable<Identified>>,
+    #[serde(default)]
+    hosted_invoice_url: Option<Arc<str>>,
+    #[serde(default)]
+    invoice_pdf: Option<Arc<str>>,
+    created: i64,
+    #[serde(default)]
+    confirmation_secret: Option<ConfirmationSecret>,
+    #[serde(default)]
+    payment_intent: Option<Expandable<PaymentIntent>>,
+    #[serde(default)]
+    metadata: Metadata,
+}
+
+#[derive(Clone, Deserialize, Debug)]
+struct Parent {
+    #[serde(default)]
+    subscription_details: Option<SubscriptionDetails>,
+}
+
+#[derive(Clone, Deserialize, Debug)]
+struct SubscriptionDetails {
+    #[serde(default)]
+    subscription: Option<Expandable<Identified>>,
+}
+
+#[derive(Clone, Deserialize, Debug)]
+struct ConfirmationSecret {
+    #[serde(default)]
+    client_secret: Option<Arc<str>>,
+}
+
+impl Invoice {
+    /// What a browser pays it with, where it is in the reply.
+    pub(super) fn client_secret(&self) -> Option<Arc<str>> {
+        let secret = self.confirmation_secret.as_ref().and_then(|secret| secret.client_secret.clone());
+        let payment = || self.payment_intent.as_ref().and_then(Expandable::object);
+        secret.or_else(|| payment().and_then(|payment| payment.client_secret.clone()))
+    }
+
+    fn report(&self) -> Result<InvoiceReport, CallError> {
+        let details = self.parent.as_ref().and_then(|parent| parent.subscription_details.as_ref());
+        let subscription = details.and_then(|details| details.subscription.as_ref()).or(self.subscription.as_ref());
+        let total = from_stripe(self.total, &self.currency)?;
+        Ok(InvoiceReport {
+            reference: self.id.clone(),
+            customer: self.customer.id().clone(),
+            number: self.number.clone(),
+            state: self.status.clone().unwrap_or_else(|| "draft".into()),
+            paid: minor_from_stripe(self.amount_paid.unwrap_or(0), total.currency.as_str())?,
+            total,
+            subscription: subscription.map(|subscription| subscription.id().clone()),
+            page: self.hosted_invoice_url.clone(),
+            pdf: self.invoice_pdf.clone(),
+            created_at: time(self.created)?,
+            client_secret: self.client_secret(),
+            id: own_id(&self.metadata, INVOICE_KEY),
+        })
+    }
+
+    fn is(&self, state: &str) -> bool {
+        self.status.as_deref() == Some(state)
+    }
+}
+
+#[async_trait]
+impl Invoices for Stripe {
+    async fn create(&self, operation: &OperationKey, invoice: &NewInvoice) -> Exchanged<InvoiceReport> {
+        let mut calls = self.client.calls("create_invoice");
+        let outcome = create(&mut calls, operation, invoice).await;
+        calls.end(outcome)
+    }
+
+    async fn get(&self, reference: &str) -> Exchanged<InvoiceReport> {
+        let mut calls = self.client.calls("get_invoice");
+        let current = fetch(&mut calls, reference).await;
+        calls.end(current.and_then(|invoice| invoice.report()))
+    }
+
+    async fn list(&self, customer: &str, limit: u8) -> Exchanged<Vec<InvoiceReport>> {
+        let mut calls = self.client.calls("list_invoices");
+        let form = Form::new().with("customer", customer).with("limit", limit.clamp(1, 100));
+        let page: Result<List<Invoice>, _> = calls.get("/v1/invoices", form).await;
+        calls.end(page.and_then(|page| page.data.iter().map(Invoice::report).collect()))
+    }
+
+    async fn void(&self, operation: &OperationKey, reference: &str) -> Exchanged<InvoiceReport> {
+        let mut calls = self.client.calls("void_invoice");
+        let outcome = void(&mut calls, operation, reference).await;
+        calls.end(outcome)
+    }
+}
+
+async fn fetch(calls: &mut Calls<'_>, reference: &str) -> Result<Invoice, CallError> {
+    calls.get(&object_path("invoices", reference, "")?, Form::new().expand(SECRET)).await
+}
+
+/// Makes the invoice, puts its lines on it, finalizes it and pays it: each step under a key of its own, so that a repeat
+/// goes on where the one before ended.
+async fn create(
+    calls: &mut Calls<'_>,
+    operation: &OperationKey,
+    invoice: &NewInvoice,
+) -> Result<InvoiceReport, CallError> {
+    let (_, currency) = to_stripe(&Money { minor: 0, currency: invoice.currency.clone() })?;
+    let form = Form::new()
+        .with("customer", &invoice.customer)
+        .with("currency", &currency)
+        .with("auto_advance", false)
+        .with("pending_invoice_items_behavior", "exclude")
+        .with(format!("metadata[{INVOICE_KEY}]"), &invoice.id);
+    let made: Identified = calls.post("/v1/invoices", form, &operation.step("invoice")).await?;
+    if let Err(error) = fill_and_finalize(calls, operation, invoice, &made.id, &currency).await {
+        if let CallError::Refused(_) = error {
+            // A draft that cannot be finished would lie about for ever. That it is gone, or is none any more, is fine.
+            let path = object_path("invoices", &made.id, "")?;
+            let _ = calls.delete::<Identified>(&path, Form::new()).await;
+        }
+        return Err(error);
+    }
+    let current = fetch(calls, &made.id).await?;
+    // A total of nothing is paid as soon as it is final.
+    if !invoice.collect || !current.is("open") {
+        return current.report();
+    }
+    let path = object_path("invoices", &made.id, "/pay")?;
+    match calls.post::<Identified>(&path, Form::new(), &operation.step("pay")).await {
+        // Declined: the invoice stays open, and says so.
+        Ok(_) | Err(CallError::Refused(_)) => fetch(calls, &made.id).await?.report(),
+        Err(error) => Err(error),
+    }
+}
+
+async fn fill_and_finalize(
+    calls: &mut Calls<'_>,
+    operation: &OperationKey,
+    invoice: &NewInvoice,
+    reference: &str,
+    currency: &str,
+) -> Result<(), CallError> {
+    for (index, (description, minor)) in invoice.lines.iter().enumerate() {
+        let form = Form::new()
+            .with("customer", &invoice.customer)
+            .with("invoice", reference)
+            .with("currency", currency)
+            .with("amount", minor_to_stripe(*minor, invoice.currency.as_str())?)
+            .with("description", description);
+        let key = operation.step(&format!("line_{index}"));
+        calls.post::<Identified>("/v1/invoiceitems", form, &key).await?;
+    }
+    let path = object_path("invoices", reference, "/finalize")?;
+    let form = Form::new().with("auto_advance", false);
+    calls.post::<Identified>(&path, form, &operation.step("finalize")).await.map(|_| ())
+}
+
+/// One that is void already is fine.
+async fn void(calls: &mut Calls<'_>, operation: &OperationKey, reference: &str) -> Result<InvoiceReport, CallError> {
+    let path = object_path("invoices", reference, "/void")?;
+    let outcome = calls.post::<Identified>(&path, Form::new(), operation).await;
+    if let Err(CallError::Failed(error)) = outcome {
+        return Err(error.into());
+    }
+    let current = fetch(calls, reference).await?;
+    match outcome {
+        Err(refused) if !current.is("void") => Err(refused),
+        _ => current.report(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn both_shapes_name_the_subscription_and_the_secret() {
+        let read = |value| serde_json::from_value::<Invoice>(value).unwrap().report().unwrap();
+        let current = read(json!({
+            "id": "in_1", "object": "invoice", "customer": "cus_1", "number": "A-0001", "status": "open",
+            "total": 1999, "currency": "usd", "amount_paid": 0, "created": 1_767_225_600,
+            "parent": {"type": "subscription_details", "subscription_details": {"subscription": "sub_1"}},
+            "confirmation_secret": {"type": "payment_intent", "client_secret": "pi_1_secret_2"},
+            "hosted_invoice_url": "https://invoice.stripe.com/i/1", "invoice_pdf": "https://invoice.stripe.com/i/1/pdf",
+            "metadata": {"farthing_invoice": "inv-1"},
+        }));
+        let before = read(json!({
+            "id": "in_1", "customer": {"id": "cus_1"}, "number": "A-0001", "status": "open", "paid": false,
+            "total": 1999, "currency": "usd", "created": 1_767_225_600, "subscription": "sub_1",
+            "payment_intent": {
+                "id": "pi_1", "amount": 1999, "currency": "usd", "client_secret": "pi_1_secret_2", "status": "requires_action",
+            },
+            "hosted_invoice_url": "https://invoice.stripe.com/i/1", "invoice_pdf": "https://invoice.stripe.com/i/1/pdf",
+            "metadata": {"farthing_invoice": "inv-1"},
+        }));
+        assert_eq!(current, before);
+        assert_eq!((current.subscription.as_deref(), current.total.minor), (Some("sub_1"), 1999));
+        assert_eq!(current.client_secret.as_deref(), Some("pi_1_secret_2"));
+    }
+}

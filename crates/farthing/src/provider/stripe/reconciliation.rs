@@ -1,0 +1,47 @@
+//! What Stripe has, to compare the books with (<https://docs.stripe.com/api/events/list>,
+//! <https://docs.stripe.com/api/payment_intents/list>). Stripe keeps events for thirty days.
+
+use async_trait::async_trait;
+use engine::report::PaymentReport;
+use jiff::Timestamp;
+use serde_json::value::RawValue;
+
+use super::Stripe;
+use super::client::Calls;
+use super::error::CallError;
+use super::form::Form;
+use super::object::PaymentIntent;
+use super::payments::with_details_shown;
+use crate::provider::{Exchanged, Reconciliation};
+
+#[async_trait]
+impl Reconciliation for Stripe {
+    async fn events(&self, since: Timestamp) -> Exchanged<Vec<Vec<u8>>> {
+        let mut calls = self.client.calls("list_events");
+        let events = calls.all::<Box<RawValue>>("/v1/events", since_form(since)).await;
+        // Stripe lists the newest first.
+        calls.end(events.map(|events| events.iter().rev().map(|event| event.get().as_bytes().to_vec()).collect()))
+    }
+
+    async fn payments(&self, since: Timestamp) -> Exchanged<Vec<PaymentReport>> {
+        let mut calls = self.client.calls("list_payments");
+        let outcome = payments(&mut calls, since).await;
+        calls.end(outcome)
+    }
+}
+
+fn since_form(since: Timestamp) -> Form {
+    Form::new().with("created[gte]", since.as_second())
+}
+
+/// A refund that failed does not show in a list; `Payments::get` tells of it.
+async fn payments(calls: &mut Calls<'_>, since: Timestamp) -> Result<Vec<PaymentReport>, CallError> {
+    let form = since_form(since).expand("data.latest_charge");
+    let intents: Vec<PaymentIntent> = calls.all("/v1/payment_intents", form).await?;
+    let mut reports = Vec::with_capacity(intents.len());
+    for intent in &intents {
+        let report = intent.report()?;
+        reports.push(with_details_shown(calls, report, intent).await?);
+    }
+    Ok(reports)
+}

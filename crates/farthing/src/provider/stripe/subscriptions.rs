@@ -1,0 +1,287 @@
+//! Subscriptions that Stripe renews (<https://docs.stripe.com/api/subscriptions>). Since 2025-03-31.basil the period is
+//! that of each item; before, it was the subscription's.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::client::Calls;
+use super::error::CallError;
+use super::form::Form;
+use super::invoices::{Invoice, LATEST_INVOICE_SECRET};
+use super::object::{Expandable, Identified, List, Metadata, SUBSCRIPTION_KEY, own_id, time};
+use super::{Stripe, object_path};
+use crate::provider::{
+    Cancellation, Exchanged, NewSubscription, OperationKey, Proration, ProviderError, SubscriptionChange,
+    SubscriptionReport, Subscriptions,
+};
+
+#[derive(Deserialize)]
+struct Subscription {
+    id: Arc<str>,
+    customer: Expandable<Identified>,
+    status: Arc<str>,
+    #[serde(default)]
+    items: Option<List<Item>>,
+    #[serde(default)]
+    current_period_start: Option<i64>,
+    #[serde(default)]
+    current_period_end: Option<i64>,
+    #[serde(default)]
+    trial_end: Option<i64>,
+    #[serde(default)]
+    cancel_at_period_end: Option<bool>,
+    #[serde(default)]
+    cancel_at: Option<i64>,
+    #[serde(default)]
+    canceled_at: Option<i64>,
+    #[serde(default)]
+    latest_invoice: Option<Expandable<Invoice>>,
+    #[serde(default)]
+    metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    id: Arc<str>,
+    price: Identified,
+    #[serde(default)]
+    quantity: Option<u32>,
+    #[serde(default)]
+    current_period_start: Option<i64>,
+    #[serde(default)]
+    current_period_end: Option<i64>,
+}
+
+impl Subscription {
+    fn items(&self) -> &[Item] {
+        self.items.as_ref().map_or(&[], |items| &items.data)
+    }
+
+    /// That of the first item, where they differ.
+    fn period(&self) -> Result<Option<(Timestamp, Timestamp)>, CallError> {
+        let item = self.items().first();
+        let begin = item.and_then(|item| item.current_period_start).or(self.current_period_start);
+        let end = item.and_then(|item| item.current_period_end).or(self.current_period_end);
+        begin.zip(end).map(|(begin, end)| Ok((time(begin)?, time(end)?))).transpose()
+    }
+
+    fn report(&self) -> Result<SubscriptionReport, CallError> {
+        let period = self.period()?;
+        let cancel_at = self.cancel_at.map(time).transpose()?;
+        // A portal may set the date instead of the flag.
+        let at_end = cancel_at.is_some() && cancel_at == period.map(|(_, end)| end);
+        let latest_invoice = self.latest_invoice.as_ref();
+        Ok(SubscriptionReport {
+            reference: self.id.clone(),
+            customer: self.customer.id().clone(),
+            state: self.status.clone(),
+            // What is metered has no quantity.
+            prices: self.items().iter().map(|item| (item.price.id.clone(), item.quantity.unwrap_or(1))).collect(),
+            period,
+            trial_end: self.trial_end.map(time).transpose()?,
+            cancel_at_period_end: self.cancel_at_period_end == Some(true) || at_end,
+            canceled_at: self.canceled_at.map(time).transpose()?,
+            latest_invoice: latest_invoice.map(|invoice| match invoice {
+                Expandable::Id(id) => id.clone(),
+                Expandable::Object(invoice) => invoice.id.clone(),
+            }),
+            client_secret: latest_invoice.and_then(Expandable::object).and_then(Invoice::client_secret),
+            id: own_id(&self.metadata, SUBSCRIPTION_KEY),
+        })
+    }
+
+    /// Whether it has ended, whichever way.
+    fn has_ended(&self) -> bool {
+        matches!(&*self.status, "canceled" | "incomplete_expired")
+    }
+}
+
+#[async_trait]
+impl Subscriptions for Stripe {
+    async fn create(&self, operation: &OperationKey, subscription: &NewSubscription) -> Exchanged<SubscriptionReport> {
+        let mut calls = self.client.calls("create_subscription");
+        let outcome = create(&mut calls, operation, subscription).await;
+        calls.end(outcome)
+    }
+
+    async fn get(&self, reference: &str) -> Exchanged<SubscriptionReport> {
+        let mut calls = self.client.calls("get_subscription");
+        let current = fetch(&mut calls, reference).await;
+        calls.end(current.and_then(|subscription| subscription.report()))
+    }
+
+    async fn change(
+        &self,
+        operation: &OperationKey,
+        reference: &str,
+        change: &SubscriptionChange,
+    ) -> Exchanged<SubscriptionReport> {
+        let mut calls = self.client.calls("change_subscription");
+        let outcome = replace_prices(&mut calls, operation, reference, change).await;
+        calls.end(outcome)
+    }
+
+    async fn cancel(
+        &self,
+        operation: &OperationKey,
+        reference: &str,
+        when: Cancellation,
+    ) -> Exchanged<SubscriptionReport> {
+        let mut calls = self.client.calls("cancel_subscription");
+        let outcome = cancel(&mut calls, operation, reference, when).await;
+        calls.end(outcome)
+    }
+}
+
+fn expanded() -> Form {
+    Form::new().expand(LATEST_INVOICE_SECRET)
+}
+
+async fn fetch(calls: &mut Calls<'_>, reference: &str) -> Result<Subscription, CallError> {
+    calls.get(&object_path("subscriptions", reference, "")?, expanded()).await
+}
+
+/// Posts, and reads it again where the answer is that of an earlier call, because it may have changed since.
+async fn post(
+    calls: &mut Calls<'_>,
+    path: &str,
+    form: Form,
+    operation: &OperationKey,
+) -> Result<SubscriptionReport, CallError> {
+    let subscription: Subscription = calls.post(path, form, operation).await?;
+    if calls.was_replayed() { fetch(calls, &subscription.id).await?.report() } else { subscription.report() }
+}
+
+async fn create(
+    calls: &mut Calls<'_>,
+    operation: &OperationKey,
+    subscription: &NewSubscription,
+) -> Result<SubscriptionReport, CallError> {
+    let mut form = expanded()
+        .with("customer", &subscription.customer)
+        .with("payment_behavior", "default_incomplete")
+        .with("payment_settings[save_default_payment_method]", "on_subscription")
+        .with_some("trial_period_days", subscription.trial_days)
+        .with_some("default_payment_method", subscription.method.as_ref())
+        .with(format!("metadata[{SUBSCRIPTION_KEY}]"), &subscription.id);
+    for (index, (price, quantity)) in subscription.prices.iter().enumerate() {
+        form = form.with(format!("items[{index}][price]"), price).with(format!("items[{index}][quantity]"), quantity);
+    }
+    post(calls, "/v1/subscriptions", form, operation).await
+}
+
+/// Replaces the items by those of the change. Where they are so already nothing is sent: an earlier call did it, and its
+/// key belongs to other parameters now.
+async fn replace_prices(
+    calls: &mut Calls<'_>,
+    operation: &OperationKey,
+    reference: &str,
+    change: &SubscriptionChange,
+) -> Result<SubscriptionReport, CallError> {
+    let current = fetch(calls, reference).await?;
+    let mut left: Vec<&Item> = current.items().iter().collect();
+    let mut form = expanded().with(
+        "proration_behavior",
+        match change.proration {
+            Proration::Now => "always_invoice",
+            Proration::NextInvoice => "create_prorations",
+            Proration::None => "none",
+        },
+    );
+    let mut differs = false;
+    for (index, (price, quantity)) in change.prices.iter().enumerate() {
+        let kept = left.iter().position(|item| *item.price.id == **price).map(|position| left.remove(position));
+        differs |= kept.is_none_or(|item| item.quantity != Some(*quantity));
+        form = match kept {
+            Some(item) => form.with(format!("items[{index}][id]"), &item.id),
+            None => form.with(format!("items[{index}][price]"), price),
+        };
+        form = form.with(format!("items[{index}][quantity]"), quantity);
+    }
+    for (index, item) in left.iter().enumerate() {
+        let index = change.prices.len() + index;
+        form = form.with(format!("items[{index}][id]"), &item.id).with(format!("items[{index}][deleted]"), true);
+    }
+    if !differs && left.is_empty() {
+        return current.report();
+    }
+    post(calls, &object_path("subscriptions", reference, "")?, form, operation).await
+}
+
+/// One that has ended cannot be ended, and Stripe says that it is missing; that is fine where it was to end.
+async fn cancel(
+    calls: &mut Calls<'_>,
+    operation: &OperationKey,
+    reference: &str,
+    when: Cancellation,
+) -> Result<SubscriptionReport, CallError> {
+    let path = object_path("subscriptions", reference, "")?;
+    let outcome = match when {
+        Cancellation::Now => {
+            let ended: Result<Subscription, _> = calls.delete(&path, expanded()).await;
+            ended.and_then(|subscription| subscription.report())
+        }
+        Cancellation::AtPeriodEnd => post(calls, &path, expanded().with("cancel_at_period_end", true), operation).await,
+        Cancellation::Undo => {
+            return post(calls, &path, expanded().with("cancel_at_period_end", false), operation).await;
+        }
+    };
+    match outcome {
+        Err(error @ (CallError::Refused(_) | CallError::Failed(ProviderError::NotFound))) => {
+            let current = fetch(calls, reference).await?;
+            if current.has_ended() { current.report() } else { Err(error) }
+        }
+        outcome => outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(value: serde_json::Value) -> SubscriptionReport {
+        serde_json::from_value::<Subscription>(value).unwrap().report().unwrap()
+    }
+
+    #[test]
+    fn both_shapes_have_a_period() {
+        let current = read(json!({
+            "id": "sub_1", "object": "subscription", "customer": "cus_1", "status": "incomplete",
+            "items": {"object": "list", "data": [{
+                "id": "si_1", "price": {"id": "price_1", "unit_amount": 2000}, "quantity": 3,
+                "current_period_start": 1_767_225_600, "current_period_end": 1_769_904_000,
+            }]},
+            "trial_end": null, "cancel_at_period_end": false, "cancel_at": null, "canceled_at": null,
+            "latest_invoice": {
+                "id": "in_1", "customer": "cus_1", "status": "open", "total": 6000, "currency": "usd", "created": 1_767_225_600,
+                "confirmation_secret": {"type": "payment_intent", "client_secret": "pi_1_secret_2"},
+            },
+            "metadata": {"farthing_subscription": "sub-of-ours"},
+        }));
+        assert_eq!(current.prices, [("price_1".into(), 3)]);
+        assert_eq!(current.client_secret.as_deref(), Some("pi_1_secret_2"));
+        assert_eq!(current.latest_invoice.as_deref(), Some("in_1"));
+        assert_eq!(current.id.as_deref(), Some("sub-of-ours"));
+        let before = read(json!({
+            "id": "sub_1", "customer": {"id": "cus_1"}, "status": "active",
+            "items": {"data": [{"id": "si_1", "price": {"id": "price_1"}}]},
+            "current_period_start": 1_767_225_600, "current_period_end": 1_769_904_000,
+            "cancel_at": 1_769_904_000, "latest_invoice": "in_1",
+        }));
+        assert_eq!(before.period, current.period);
+        assert_eq!(before.period.unwrap().0.to_string(), "2026-01-01T00:00:00Z");
+        assert_eq!((current.cancel_at_period_end, before.cancel_at_period_end), (false, true));
+        assert_eq!((before.latest_invoice.as_deref(), before.client_secret), (Some("in_1"), None));
+    }
+
+    #[test]
+    fn a_state_that_is_new_is_kept_as_it_is() {
+        let report = read(json!({"id": "sub_1", "customer": "cus_1", "status": "hibernating"}));
+        assert_eq!((&*report.state, report.period, report.prices.len()), ("hibernating", None, 0));
+    }
+}
