@@ -224,7 +224,13 @@ impl Draft<'_> {
         if report.amount != payment.amount {
             return Err(Refusal::PaymentMismatch);
         }
-        if payment.state != PaymentState::Paid {
+        let moves_on = match payment.state {
+            PaymentState::Paid => false,
+            // What else is said of a payment that was ended was said late; money that is there after all counts.
+            PaymentState::Canceled => report.progress == Progress::Paid,
+            _ => true,
+        };
+        if moves_on {
             self.advance(payment, report)?;
         }
         if payment.state == PaymentState::Paid {
