@@ -162,7 +162,7 @@ impl Draft<'_> {
         }
         // What was owed for it is paid from this first, as from any bought value.
         self.add_grant(&GrantTerms {
-            id: operation_id(id, "refund", "failed"),
+            id: returned_grant(id),
             asset: purchase.asset.clone(),
             amount: back,
             kind: GrantKind::Paid,
@@ -170,7 +170,10 @@ impl Draft<'_> {
             expires_at: None,
             meters: purchase.meters.clone(),
             reason: Some(purchase.title.to_string()),
-        })
+        })?;
+        let disputed = payment.dispute.as_ref().is_some_and(|dispute| dispute.state == DisputeState::Open);
+        self.freeze(payment, disputed);
+        Ok(())
     }
 
     /// Takes over how the dispute of a payment stands: while nobody knows, what is unspent cannot be used; when it is
@@ -187,7 +190,7 @@ impl Draft<'_> {
             return Ok(());
         }
         payment.dispute = Some(report.clone());
-        self.freeze(payment.id, report.state == DisputeState::Open);
+        self.freeze(payment, report.state == DisputeState::Open);
         if report.state != DisputeState::Lost {
             return Ok(());
         }
@@ -203,9 +206,9 @@ impl Draft<'_> {
         self.take_back(payment, id, report.minor.min(left), Some(&as_refund))
     }
 
-    fn freeze(&mut self, payment: Uuid, frozen: bool) {
-        let grants = &mut self.decision.customer.state.grants;
-        if let Some(grant) = grants.iter_mut().find(|grant| grant.id == purchased_grant(payment)) {
+    fn freeze(&mut self, payment: &Payment, frozen: bool) {
+        let sold = grants_of(payment);
+        for grant in self.decision.customer.state.grants.iter_mut().filter(|grant| sold.contains(&grant.id)) {
             grant.frozen = frozen;
         }
     }
@@ -221,10 +224,14 @@ impl Draft<'_> {
     ) -> Result<(), Refusal> {
         let Purpose::Purchase(purchase) = &payment.purpose;
         let value = value_of(payment, purchase, minor)?;
-        let (asset, grant_id) = (purchase.asset.clone(), purchased_grant(payment.id));
-        let unspent = self.take_unspent(grant_id, value)?;
-        self.post((EntryKind::Refund, id), Some(grant_id), (Account::Wallet, Account::Cash), (&asset, unspent))?;
-        let spent = value.minus(unspent)?;
+        let asset = purchase.asset.clone();
+        let mut spent = value;
+        for grant in grants_of(payment) {
+            let part = self.take_unspent(grant, spent)?;
+            self.post((EntryKind::Refund, id), Some(grant), (Account::Wallet, Account::Cash), (&asset, part))?;
+            spent = spent.minus(part)?;
+        }
+        let unspent = value.minus(spent)?;
         let policy = self.catalog.spent_refunds;
         let against = if policy == SpentPolicy::Owe { Account::Receivable } else { Account::Promotions };
         self.post((EntryKind::Refund, id), None, (against, Account::Cash), (&asset, spent))?;
@@ -260,6 +267,17 @@ impl Draft<'_> {
         self.drop_empty_grants();
         Ok(unspent)
     }
+}
+
+/// The grant in which what was taken for a refund returns when it fails.
+fn returned_grant(refund: Uuid) -> Uuid {
+    operation_id(refund, "refund", "failed")
+}
+
+/// The grants that have what was sold: the one that the payment became, and what failed refunds returned.
+fn grants_of(payment: &Payment) -> Vec<Uuid> {
+    let failed = payment.refunds.iter().filter(|refund| !refund.counts());
+    std::iter::once(purchased_grant(payment.id)).chain(failed.map(|refund| returned_grant(refund.id))).collect()
 }
 
 /// What was sold for this part of a payment, so that all parts together come to all that was sold.
