@@ -184,10 +184,12 @@ pub enum Heard {
 }
 
 impl Payment {
-    /// What has been given back of it, or is on its way, in minor units.
+    /// What has been given back of it, or is on its way, in minor units: never more than all of it, even while two refunds
+    /// are known of which only one can come true.
     #[must_use]
     pub fn refunded(&self) -> i64 {
-        self.refunds.iter().filter(|refund| refund.counts()).map(|refund| refund.minor).sum()
+        let counted = self.refunds.iter().filter(|refund| refund.counts());
+        counted.fold(0_i64, |sum, refund| sum.saturating_add(refund.minor)).min(self.amount.minor)
     }
 }
 

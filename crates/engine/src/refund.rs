@@ -15,7 +15,7 @@ use crate::id::operation_id;
 use crate::ledger::{Account, EntryKind};
 use crate::money::{Micros, Money};
 use crate::payment::{Payment, PaymentState, Purpose};
-use crate::purchase::{Purchase, purchased_grant};
+use crate::purchase::purchased_grant;
 use crate::refusal::Refusal;
 use crate::report::{DisputeReport, DisputeState, Failure, RefundProgress, RefundReport};
 use crate::wallet::Draft;
@@ -107,8 +107,7 @@ impl Draft<'_> {
                 self.report_refund(payment, refund, report)?;
             } else if report.progress != RefundProgress::Failed && payment.refunds.len() < MOST_REFUNDS {
                 let id = operation_id(payment.id, "refund", &report.reference);
-                let left = payment.amount.minor.saturating_sub(payment.refunded());
-                self.take_back(payment, id, report.minor.min(left), Some(report))?;
+                self.take_back(payment, id, report.minor, Some(report))?;
             }
         }
         Ok(())
@@ -145,15 +144,17 @@ impl Draft<'_> {
         }
     }
 
-    /// The money did not go back, so what was taken for it does.
+    /// The money did not go back, so what was taken for it does, but for what is due for other refunds.
     pub(crate) fn fail_refund(&mut self, payment: &mut Payment, id: Uuid, failure: &Failure) -> Result<(), Refusal> {
-        let refund = payment.refunds.iter_mut().find(|refund| refund.id == id).ok_or(Refusal::UnknownRefund)?;
+        let refund_at = payment.refunds.iter().position(|refund| refund.id == id).ok_or(Refusal::UnknownRefund)?;
+        let refund = &mut payment.refunds[refund_at];
         if refund.progress == RefundProgress::Failed {
             return Ok(());
         }
         refund.progress = RefundProgress::Failed;
         refund.failure = Some(failure.clone());
-        let (back, forgiven) = (refund.unspent.plus(refund.owed)?, refund.forgiven);
+        let returned = hand_over(payment, refund_at)?;
+        let (back, forgiven) = (returned.unspent.plus(returned.owed)?, returned.forgiven);
         let Purpose::Purchase(purchase) = &payment.purpose;
         let sides = (Account::Cash, Account::Promotions);
         self.post((EntryKind::Refund, id), None, sides, (&purchase.asset, forgiven))?;
@@ -195,7 +196,6 @@ impl Draft<'_> {
             return Ok(());
         }
         let id = operation_id(payment.id, "dispute", &report.reference);
-        let left = payment.amount.minor.saturating_sub(payment.refunded());
         let as_refund = RefundReport {
             reference: report.reference.clone(),
             id: None,
@@ -203,7 +203,7 @@ impl Draft<'_> {
             progress: RefundProgress::Succeeded,
             failure: None,
         };
-        self.take_back(payment, id, report.minor.min(left), Some(&as_refund))
+        self.take_back(payment, id, report.minor, Some(&as_refund))
     }
 
     fn freeze(&mut self, payment: &Payment, frozen: bool) {
@@ -223,7 +223,10 @@ impl Draft<'_> {
         made: Option<&RefundReport>,
     ) -> Result<(), Refusal> {
         let Purpose::Purchase(purchase) = &payment.purpose;
-        let value = value_of(payment, purchase, minor)?;
+        let minor = minor.clamp(0, payment.amount.minor);
+        let given_back = payment.refunded().saturating_add(minor).min(payment.amount.minor);
+        // Refunds that failed leave what their rounding took with the others, so that there may be less than nothing due.
+        let value = due(payment, given_back)?.minus(taken(payment)?)?.max(Micros::ZERO);
         let asset = purchase.asset.clone();
         let mut spent = value;
         for grant in grants_of(payment) {
@@ -280,11 +283,32 @@ fn grants_of(payment: &Payment) -> Vec<Uuid> {
     std::iter::once(purchased_grant(payment.id)).chain(failed.map(|refund| returned_grant(refund.id))).collect()
 }
 
-/// What was sold for this part of a payment, so that all parts together come to all that was sold.
-fn value_of(payment: &Payment, purchase: &Purchase, minor: i64) -> Result<Micros, Refusal> {
+/// What of the sold value belongs to what is given back of the payment, so that all parts together come to all of it.
+fn due(payment: &Payment, given_back: i64) -> Result<Micros, Refusal> {
+    let Purpose::Purchase(purchase) = &payment.purpose;
+    let value = i128::from(purchase.amount.get()) * i128::from(given_back) / i128::from(payment.amount.minor.max(1));
+    i64::try_from(value).map(Micros::new).map_err(|_| Refusal::AmountOutOfRange)
+}
+
+/// What has been taken for the refunds that count.
+fn taken(payment: &Payment) -> Result<Micros, Refusal> {
     let counted = payment.refunds.iter().filter(|refund| refund.counts());
-    let taken = Micros::sum(counted.map(Refund::taken).collect::<Result<Vec<_>, _>>()?)?;
-    let given_back = i128::from(payment.refunded()) + i128::from(minor);
-    let value = i128::from(purchase.amount.get()) * given_back / i128::from(payment.amount.minor.max(1));
-    i64::try_from(value).map_err(|_| Refusal::AmountOutOfRange).and_then(|value| Micros::new(value).minus(taken))
+    Micros::sum(counted.map(Refund::taken).collect::<Result<Vec<_>, _>>()?)
+}
+
+/// What a refund that has failed returns. Where the refunds that still count have taken too little for what they give
+/// back, because it had been taken for this one already, that part stays and is theirs from now on.
+fn hand_over(payment: &mut Payment, failed: usize) -> Result<Refund, Refusal> {
+    let mut returned = payment.refunds[failed].clone();
+    let mut short = due(payment, payment.refunded())?.minus(taken(payment)?)?.max(Micros::ZERO);
+    let Some(heir) = payment.refunds.iter_mut().rfind(|refund| refund.counts()) else { return Ok(returned) };
+    for (from, to) in [
+        (&mut returned.unspent, &mut heir.unspent),
+        (&mut returned.owed, &mut heir.owed),
+        (&mut returned.forgiven, &mut heir.forgiven),
+    ] {
+        let part = short.min(*from);
+        (*from, *to, short) = (from.minus(part)?, to.plus(part)?, short.minus(part)?);
+    }
+    Ok(returned)
 }
