@@ -1,7 +1,8 @@
 //! Refunds and disputes: money that goes back, and what is taken back for it of what was sold.
 //!
 //! What is unspent of the grant is taken back when the refund is asked for, before the money goes, so that it cannot be
-//! spent meanwhile. What was spent of it already is owed from then on, or forgiven, as the tenant file says.
+//! spent meanwhile. What was spent of it already is owed from then on, or forgiven, as the tenant file says; what open
+//! holds keep of it is owed, because it may return.
 
 use std::sync::Arc;
 
@@ -235,13 +236,14 @@ impl Draft<'_> {
             spent = spent.minus(part)?;
         }
         let unspent = value.minus(spent)?;
-        let policy = self.catalog.spent_refunds;
-        let against = if policy == SpentPolicy::Owe { Account::Receivable } else { Account::Promotions };
-        self.post((EntryKind::Refund, id), None, (against, Account::Cash), (&asset, spent))?;
-        let (owed, forgiven) = match policy {
-            SpentPolicy::Owe => (spent, Micros::ZERO),
-            SpentPolicy::Forgive => (Micros::ZERO, spent),
+        let owed = match self.catalog.spent_refunds {
+            SpentPolicy::Owe => spent,
+            SpentPolicy::Forgive => self.held_of(payment)?.min(spent),
         };
+        let forgiven = spent.minus(owed)?;
+        for (account, part) in [(Account::Receivable, owed), (Account::Promotions, forgiven)] {
+            self.post((EntryKind::Refund, id), None, (account, Account::Cash), (&asset, part))?;
+        }
         let debt = self.decision.customer.owed(&asset).plus(owed)?;
         self.set_debt(&asset, debt);
         payment.refunds.push(Refund {
@@ -256,6 +258,15 @@ impl Draft<'_> {
             created_at: self.now,
         });
         Ok(())
+    }
+
+    /// What open holds keep of what was sold, but for what is owed for it already. It is not spent, and returns when the
+    /// holds end, so it is never forgiven.
+    fn held_of(&self, payment: &Payment) -> Result<Micros, Refusal> {
+        let sold = grants_of(payment);
+        let open = self.decision.customer.state.grants.iter().filter(|grant| sold.contains(&grant.id));
+        let owed = payment.refunds.iter().filter(|refund| refund.counts()).map(|refund| refund.owed);
+        Ok(Micros::sum(open.map(|grant| grant.held))?.minus(Micros::sum(owed)?)?.max(Micros::ZERO))
     }
 
     /// Takes up to `value` of what is left of a grant, frozen or not.
