@@ -123,7 +123,8 @@ impl<'a> Draft<'a> {
         }
         for index in 0..self.decision.customer.state.grants.len() {
             let grant = &mut self.decision.customer.state.grants[index];
-            if !grant.has_expired(now) || grant.remaining.is_zero() {
+            // What is frozen could not be used; whether it lapses or is taken back is decided with its dispute.
+            if !grant.has_expired(now) || grant.remaining.is_zero() || grant.frozen {
                 continue;
             }
             let (id, asset, lapsed) = (grant.id, grant.asset.clone(), std::mem::take(&mut grant.remaining));
