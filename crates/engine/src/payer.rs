@@ -109,8 +109,12 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Takes over what the provider said, unless something later was said before.
+    /// Takes over what the provider said, unless something later was said before, or nobody collects from the customer any
+    /// more: what was forgotten of an erased one stays forgotten.
     fn see_methods(&mut self, report: &PaymentMethodsReport) -> Result<(), Refusal> {
+        if self.refuse_closed().is_err() {
+            return Ok(());
+        }
         let payer = self.payer();
         if payer.methods_seen_at.is_some_and(|seen| seen > report.seen_at) {
             return Ok(());
