@@ -13,7 +13,8 @@ use crate::report::{PaymentMethod, PaymentMethodsReport};
 use crate::top_up::{TopUp, TopUpSettings};
 use crate::wallet::Draft;
 
-/// The most payment methods that are kept of a customer, so that its row stays small; the newest count.
+/// The most payment methods that are kept of a customer, so that its row stays small: the newest, and the default
+/// one.
 pub const MOST_PAYMENT_METHODS: usize = 20;
 
 /// What is kept of a customer for collecting from it.
@@ -122,6 +123,11 @@ impl Draft<'_> {
         let more = report.methods.iter().any(|method| !payer.has(&method.reference));
         payer.methods_seen_at = Some(report.seen_at);
         payer.methods = report.methods.iter().take(MOST_PAYMENT_METHODS).cloned().collect();
+        let mut older = report.methods.iter().skip(MOST_PAYMENT_METHODS);
+        if let Some(default) = older.find(|method| Some(&method.reference) == report.default.as_ref()) {
+            payer.methods.pop();
+            payer.methods.push(default.clone());
+        }
         payer.default_method = report.default.clone().filter(|default| payer.has(default));
         // The first method becomes the default, and so does the newest of the rest when the default has gone.
         if payer.default_method.is_none()
