@@ -195,6 +195,7 @@ impl Payment {
 
 impl Draft<'_> {
     pub(crate) fn step_payment(&mut self, payment: &Payment, step: &PaymentStep) -> Result<(), Refusal> {
+        let before = payment.state;
         let mut payment = Payment { position: self.decision.customer.position, ..payment.clone() };
         match step {
             PaymentStep::Report(heard, report) => self.report_payment(&mut payment, *heard, report)?,
@@ -209,7 +210,7 @@ impl Draft<'_> {
             PaymentStep::ReportRefund { refund, report } => self.report_refund(&mut payment, *refund, report)?,
             PaymentStep::FailRefund { refund, failure } => self.fail_refund(&mut payment, *refund, failure)?,
         }
-        self.note_top_up(&payment);
+        self.note_top_up(before, &payment);
         self.decision.payments.push(payment);
         Ok(())
     }

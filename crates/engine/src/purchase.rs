@@ -101,8 +101,6 @@ impl Draft<'_> {
             CollectionRequest::OnFile(method) => self.on_file(method.as_ref())?,
         };
         self.sell(request.id, &request.pack, request.quantity, collection, false)?;
-        // Whoever buys has acted on what stopped the automatic top-up.
-        self.resume_top_up();
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::effect::Effect;
 use crate::id::operation_id;
 use crate::money::Micros;
 use crate::payment::{Collection, Payment, PaymentState, Purpose};
@@ -62,16 +63,23 @@ impl Draft<'_> {
         }
         let month = month_start(self.now, &self.catalog.time_zone);
         let before = self.payer().top_up.take();
-        let (counted, spent, pending) = before.map_or((month, 0, None), |top| (top.month, top.spent, top.pending));
         let settings = settings.clone();
-        self.payer().top_up = Some(TopUp { settings, month: counted, spent, pending, stopped: None });
+        self.payer().top_up = Some(match before {
+            Some(before) => TopUp { settings, ..before },
+            None => TopUp { settings, month, spent: 0, pending: None, stopped: None },
+        });
+        self.resume_top_up();
         Ok(())
     }
 
-    /// Goes on after the customer has acted.
+    /// Goes on after the customer has acted. A payment that waits for the customer is ended, because the customer has
+    /// chosen another way; should it be paid all the same, it is worth its pack.
     pub(crate) fn resume_top_up(&mut self) {
-        if let Some(top_up) = &mut self.payer().top_up {
-            top_up.stopped = None;
+        let Some(top_up) = &mut self.payer().top_up else { return };
+        if top_up.stopped.take().is_some()
+            && let Some(payment) = top_up.pending.take()
+        {
+            self.effect(Effect::CancelPayment { payment }, self.now);
         }
     }
 
@@ -105,28 +113,37 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Takes note of what became of a payment of the automatic top-up.
-    pub(crate) fn note_top_up(&mut self, payment: &Payment) {
+    /// Takes note of what became of a payment: one of the automatic top-up's own, or one that shows that the customer
+    /// has acted on what stopped it.
+    pub(crate) fn note_top_up(&mut self, before: PaymentState, payment: &Payment) {
         let Purpose::Purchase(purchase) = &payment.purpose;
         if !purchase.automatic {
+            if before != PaymentState::Paid && payment.state == PaymentState::Paid {
+                self.resume_top_up();
+            }
             return;
         }
-        let failure = payment.failure.as_ref().map(|failure| failure.code.clone());
-        let Some(top_up) = &mut self.decision.customer.state.payer.top_up else { return };
+        let month = month_start(payment.created_at, &self.catalog.time_zone);
+        let Some(top_up) = &mut self.payer().top_up else { return };
+        if top_up.month == month {
+            let change = counted(payment, payment.state).saturating_sub(counted(payment, before));
+            top_up.spent = top_up.spent.saturating_add(change).max(0);
+        }
         if top_up.pending != Some(payment.id) {
             return;
         }
+        let failure = payment.failure.as_ref().map(|failure| failure.code.clone());
         match payment.state {
             PaymentState::Paid => (top_up.pending, top_up.stopped) = (None, None),
             PaymentState::Failed | PaymentState::Canceled => {
                 top_up.pending = None;
-                top_up.spent = top_up.spent.saturating_sub(payment.amount.minor).max(0);
                 top_up.stopped = Some(failure.unwrap_or_else(|| Arc::from("payment_canceled")));
             }
             PaymentState::RequiresPayment | PaymentState::RequiresAction => {
                 top_up.stopped = Some(failure.unwrap_or_else(|| Arc::from("authentication_required")));
             }
-            PaymentState::Pending | PaymentState::Processing => {}
+            PaymentState::Processing => top_up.stopped = None,
+            PaymentState::Pending => {}
         }
     }
 
@@ -135,4 +152,9 @@ impl Draft<'_> {
             top_up.stopped = Some(Arc::from(code));
         }
     }
+}
+
+/// What counts of a payment in this state as spent, in minor units.
+const fn counted(payment: &Payment, state: PaymentState) -> i64 {
+    if matches!(state, PaymentState::Failed | PaymentState::Canceled) { 0 } else { payment.amount.minor }
 }
