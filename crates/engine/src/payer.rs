@@ -35,6 +35,9 @@ pub struct Payer {
     /// The automatic top-up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_up: Option<TopUp>,
+    /// The automatic top-up that was switched off: what it spent counts when it is switched on again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former_top_up: Option<TopUp>,
 }
 
 impl Payer {
@@ -146,7 +149,7 @@ impl Draft<'_> {
     pub(crate) fn forget_payer(&mut self) {
         let payer = self.payer();
         let methods = std::mem::take(&mut payer.methods);
-        (payer.default_method, payer.top_up) = (None, None);
+        (payer.default_method, payer.top_up, payer.former_top_up) = (None, None, None);
         for method in methods {
             self.effect(Effect::DetachMethod { method: method.reference }, self.now);
         }

@@ -47,10 +47,13 @@ pub struct TopUp {
 
 impl Draft<'_> {
     /// Sets, changes or ends the automatic top-up. Setting it again counts as the customer's acting; what was spent in
-    /// the month stays counted.
+    /// the month stays counted, and a payment under way stays the one, even when it was switched off in between.
     pub(crate) fn set_top_up(&mut self, settings: Option<&TopUpSettings>) -> Result<(), Refusal> {
         let Some(settings) = settings else {
-            self.payer().top_up = None;
+            let payer = self.payer();
+            if payer.top_up.is_some() {
+                payer.former_top_up = payer.top_up.take();
+            }
             return Ok(());
         };
         self.require_active()?;
@@ -62,7 +65,8 @@ impl Draft<'_> {
             return Err(Refusal::NoPaymentMethod);
         }
         let month = month_start(self.now, &self.catalog.time_zone);
-        let before = self.payer().top_up.take();
+        let payer = self.payer();
+        let before = payer.top_up.take().or_else(|| payer.former_top_up.take());
         let settings = settings.clone();
         self.payer().top_up = Some(match before {
             Some(before) => TopUp { settings, ..before },
@@ -124,7 +128,8 @@ impl Draft<'_> {
             return;
         }
         let month = month_start(payment.created_at, &self.catalog.time_zone);
-        let Some(top_up) = &mut self.payer().top_up else { return };
+        let payer = self.payer();
+        let Some(top_up) = payer.top_up.as_mut().or(payer.former_top_up.as_mut()) else { return };
         if top_up.month == month {
             let change = counted(payment, payment.state).saturating_sub(counted(payment, before));
             top_up.spent = top_up.spent.saturating_add(change).max(0);
