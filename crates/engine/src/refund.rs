@@ -192,6 +192,9 @@ impl Draft<'_> {
             return Ok(());
         }
         payment.dispute = Some(report.clone());
+        if report.state != DisputeState::Won {
+            self.stop_top_up_disputed();
+        }
         self.freeze(payment, report.state == DisputeState::Open);
         if report.state != DisputeState::Lost {
             return Ok(());
@@ -246,6 +249,7 @@ impl Draft<'_> {
         }
         let debt = self.decision.customer.owed(&asset).plus(owed)?;
         self.set_debt(&asset, debt);
+        self.stop_top_up_given_back(&asset, unspent)?;
         payment.refunds.push(Refund {
             id,
             reference: made.map(|report| report.reference.clone()),

@@ -1,5 +1,5 @@
 //! The automatic top-up: a pack that is bought with the usual payment method when a wallet runs low, at most so much a
-//! month, until a payment does not work; then it waits until the customer acts.
+//! month, until a payment does not work, is disputed, or goes back; then it waits until the customer acts.
 
 use std::sync::Arc;
 
@@ -9,11 +9,17 @@ use uuid::Uuid;
 
 use crate::effect::Effect;
 use crate::id::operation_id;
-use crate::money::Micros;
+use crate::money::{Asset, Micros};
 use crate::payment::{Collection, Payment, PaymentState, Purpose};
 use crate::period::month_start;
 use crate::refusal::Refusal;
 use crate::wallet::Draft;
+
+/// Why it stops when money that went back has made the wallet low.
+const GIVEN_BACK: &str = "payment_refunded";
+
+/// Why it stops when the customer's bank disputes a payment.
+const DISPUTED: &str = "payment_disputed";
 
 /// When and what to buy.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -80,9 +86,9 @@ impl Draft<'_> {
     /// chosen another way; should it be paid all the same, it is worth its pack.
     pub(crate) fn resume_top_up(&mut self) {
         let Some(top_up) = &mut self.payer().top_up else { return };
-        if top_up.stopped.take().is_some()
-            && let Some(payment) = top_up.pending.take()
-        {
+        let ends = top_up.waits_for_customer();
+        top_up.stopped = None;
+        if let Some(payment) = top_up.pending.take_if(|_| ends) {
             self.effect(Effect::CancelPayment { payment }, self.now);
         }
     }
@@ -139,7 +145,10 @@ impl Draft<'_> {
         }
         let failure = payment.failure.as_ref().map(|failure| failure.code.clone());
         match payment.state {
-            PaymentState::Paid => (top_up.pending, top_up.stopped) = (None, None),
+            PaymentState::Paid => {
+                top_up.go_on();
+                top_up.pending = None;
+            }
             PaymentState::Failed | PaymentState::Canceled => {
                 top_up.pending = None;
                 top_up.stopped = Some(failure.unwrap_or_else(|| Arc::from("payment_canceled")));
@@ -147,14 +156,44 @@ impl Draft<'_> {
             PaymentState::RequiresPayment | PaymentState::RequiresAction => {
                 top_up.stopped = Some(failure.unwrap_or_else(|| Arc::from("authentication_required")));
             }
-            PaymentState::Processing => top_up.stopped = None,
+            PaymentState::Processing => top_up.go_on(),
             PaymentState::Pending => {}
         }
     }
 
+    /// Stops it where giving back so much unspent value has made the wallet low: that is no reason to collect again.
+    pub(crate) fn stop_top_up_given_back(&mut self, asset: &Asset, unspent: Micros) -> Result<(), Refusal> {
+        let Some(top_up) = &self.decision.customer.state.payer.top_up else { return Ok(()) };
+        let (threshold, left) = (top_up.settings.threshold, self.available(asset, None)?);
+        let of_this = self.catalog.pack(&top_up.settings.pack).is_ok_and(|pack| pack.asset == *asset);
+        if of_this && left < threshold && left.plus(unspent)? >= threshold {
+            self.stop_top_up(GIVEN_BACK);
+        }
+        Ok(())
+    }
+
+    /// Stops it because the customer's bank asks for the money of a payment back.
+    pub(crate) fn stop_top_up_disputed(&mut self) {
+        self.stop_top_up(DISPUTED);
+    }
+
     fn stop_top_up(&mut self, code: &str) {
         if let Some(top_up) = &mut self.payer().top_up {
-            top_up.stopped = Some(Arc::from(code));
+            top_up.stopped.get_or_insert_with(|| Arc::from(code));
+        }
+    }
+}
+
+impl TopUp {
+    /// Whether it has stopped because of the payment under way, which waits for the customer.
+    fn waits_for_customer(&self) -> bool {
+        self.pending.is_some() && self.stopped.as_ref().is_some_and(|code| ![GIVEN_BACK, DISPUTED].contains(&&**code))
+    }
+
+    /// Goes on where it has stopped because of the payment under way.
+    fn go_on(&mut self) {
+        if self.waits_for_customer() {
+            self.stopped = None;
         }
     }
 }
