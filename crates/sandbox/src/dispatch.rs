@@ -246,6 +246,7 @@ impl Call<'_> {
 
     /// Runs the handler as a whole: what it changed and the kept answer are written together, before anything goes out.
     fn handle(&self, world: &mut World, forced: Option<ApiError>) -> Answer {
+        world.base.clone_from(&self.request.base);
         world.cause = Some(Cause {
             request_id: self.request_id.clone(),
             idempotency_key: self.key.as_ref().map(|(key, _)| key.clone()),
@@ -382,6 +383,7 @@ fn page(shared: &Shared, asked: &Asked, captures: Vec<String>, handler: PageHand
         base: base(shared, asked),
         version: API_VERSION.to_owned(),
     };
+    world.base.clone_from(&request.base);
     let outcome = handler(&mut world, &request);
     if outcome.as_ref().is_err_and(|error| !error.keeps) {
         world.undo();

@@ -21,11 +21,13 @@ impl World {
         }
     }
 
-    fn announce_with(&mut self, event_type: &str, object: &Value, previous: Option<Value>) {
-        let created = if object["object"] == kind::CUSTOMER.name {
-            self.now_for(&object["id"])
-        } else {
-            self.now_for(&object["customer"])
+    pub(crate) fn announce_with(&mut self, event_type: &str, object: &Value, previous: Option<Value>) {
+        // Refunds and disputes do not name the customer, but their charge does.
+        let charge = object["charge"].as_str().and_then(|charge| self.get(kind::CHARGE, charge));
+        let created = match charge {
+            Some(charge) => self.now_for(&charge["customer"]),
+            None if object["object"] == kind::CUSTOMER.name => self.now_for(&object["id"]),
+            None => self.now_for(&object["customer"]),
         };
         let mut data = json!({ "object": object });
         if let Some(previous) = previous {

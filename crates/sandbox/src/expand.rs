@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::error::ApiError;
 use crate::kind::{self, Kind};
+use crate::objects::refunds;
 use crate::world::World;
 
 /// What a field becomes when it is expanded.
@@ -23,6 +24,23 @@ const TABLE: &[(Kind, &str, To)] = &[
     (kind::CUSTOMER, "invoice_settings.default_payment_method", To::Kind(kind::PAYMENT_METHOD)),
     (kind::CUSTOMER, "default_source", To::Any),
     (kind::CUSTOMER, "test_clock", To::Kind(kind::TEST_CLOCK)),
+    (kind::PAYMENT_METHOD, "customer", To::Kind(kind::CUSTOMER)),
+    (kind::PAYMENT_INTENT, "customer", To::Kind(kind::CUSTOMER)),
+    (kind::PAYMENT_INTENT, "latest_charge", To::Kind(kind::CHARGE)),
+    (kind::PAYMENT_INTENT, "payment_method", To::Kind(kind::PAYMENT_METHOD)),
+    (kind::SETUP_INTENT, "customer", To::Kind(kind::CUSTOMER)),
+    (kind::SETUP_INTENT, "payment_method", To::Kind(kind::PAYMENT_METHOD)),
+    (kind::CHARGE, "balance_transaction", To::Kind(kind::BALANCE_TRANSACTION)),
+    (kind::CHARGE, "customer", To::Kind(kind::CUSTOMER)),
+    (kind::CHARGE, "payment_intent", To::Kind(kind::PAYMENT_INTENT)),
+    (kind::CHARGE, "refunds", To::Made(refunds::of_charge)),
+    (kind::REFUND, "balance_transaction", To::Kind(kind::BALANCE_TRANSACTION)),
+    (kind::REFUND, "charge", To::Kind(kind::CHARGE)),
+    (kind::REFUND, "failure_balance_transaction", To::Kind(kind::BALANCE_TRANSACTION)),
+    (kind::REFUND, "payment_intent", To::Kind(kind::PAYMENT_INTENT)),
+    (kind::DISPUTE, "charge", To::Kind(kind::CHARGE)),
+    (kind::DISPUTE, "payment_intent", To::Kind(kind::PAYMENT_INTENT)),
+    (kind::BALANCE_TRANSACTION, "source", To::Any),
 ];
 
 /// Expands a path in an answer.

@@ -19,7 +19,9 @@
 
 #![expect(dead_code, reason = "the objects that use the rest of the kernel are being added")]
 
+mod amount;
 mod auth;
+mod card;
 mod control;
 mod dispatch;
 mod error;
@@ -33,7 +35,9 @@ mod journal;
 mod kind;
 mod list;
 mod objects;
+mod pages;
 mod parameters;
+mod payment;
 mod request;
 mod routes;
 mod server;

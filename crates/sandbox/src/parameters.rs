@@ -32,6 +32,12 @@ impl Parameters {
         self.value.get(key).is_some()
     }
 
+    /// Whether nothing but these was sent.
+    pub(crate) fn only(&self, keys: &[&str]) -> bool {
+        let sent = self.value.as_object();
+        sent.is_none_or(|sent| sent.keys().all(|key| key == "expand" || keys.contains(&key.as_str())))
+    }
+
     fn names(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -5,7 +5,11 @@ use serde_json::Value;
 
 use crate::control;
 use crate::error::ApiError;
-use crate::objects::{customers, events, webhook_endpoints};
+use crate::objects::{
+    balance_transactions, charges, customers, disputes, events, payment_intents, payment_methods, refunds,
+    setup_intents, tokens, webhook_endpoints,
+};
+use crate::pages::three_d_secure;
 use crate::request::Request;
 use crate::world::World;
 
@@ -62,7 +66,29 @@ const fn control(method: &'static str, path: &'static str, handler: Handler) -> 
     Route { method, path, target: Target::Control(handler) }
 }
 
-const TABLE: &[&[Route]] = &[CONTROL, CUSTOMERS, EVENTS, WEBHOOK_ENDPOINTS];
+const fn browser(method: &'static str, path: &'static str, handler: Handler) -> Route {
+    Route { method, path, target: Target::Browser(handler) }
+}
+
+const fn page(method: &'static str, path: &'static str, handler: PageHandler) -> Route {
+    Route { method, path, target: Target::Page(handler) }
+}
+
+const TABLE: &[&[Route]] = &[
+    CONTROL,
+    CUSTOMERS,
+    PAYMENT_METHODS,
+    TOKENS,
+    SETUP_INTENTS,
+    PAYMENT_INTENTS,
+    CHARGES,
+    REFUNDS,
+    BALANCE,
+    DISPUTES,
+    EVENTS,
+    WEBHOOK_ENDPOINTS,
+    PAGES,
+];
 
 const CONTROL: &[Route] = &[
     control("GET", "/_sandbox/faults", control::list_faults),
@@ -81,6 +107,65 @@ const CUSTOMERS: &[Route] = &[
     delete("/v1/customers/{}", customers::delete),
 ];
 
+const PAYMENT_METHODS: &[Route] = &[
+    browser("POST", "/v1/payment_methods", payment_methods::create),
+    get("/v1/payment_methods", payment_methods::list),
+    get("/v1/payment_methods/{}", payment_methods::retrieve),
+    post("/v1/payment_methods/{}", payment_methods::update),
+    post("/v1/payment_methods/{}/attach", payment_methods::attach),
+    post("/v1/payment_methods/{}/detach", payment_methods::detach),
+    get("/v1/customers/{}/payment_methods", payment_methods::list_of_customer),
+    get("/v1/customers/{}/payment_methods/{}", payment_methods::retrieve_of_customer),
+];
+
+const TOKENS: &[Route] = &[browser("POST", "/v1/tokens", tokens::create), get("/v1/tokens/{}", tokens::retrieve)];
+
+const SETUP_INTENTS: &[Route] = &[
+    post("/v1/setup_intents", setup_intents::create),
+    get("/v1/setup_intents", setup_intents::list),
+    browser("GET", "/v1/setup_intents/{}", setup_intents::retrieve),
+    post("/v1/setup_intents/{}", setup_intents::update),
+    browser("POST", "/v1/setup_intents/{}/confirm", setup_intents::confirm),
+    post("/v1/setup_intents/{}/cancel", setup_intents::cancel),
+];
+
+const PAYMENT_INTENTS: &[Route] = &[
+    post("/v1/payment_intents", payment_intents::create),
+    get("/v1/payment_intents", payment_intents::list),
+    browser("GET", "/v1/payment_intents/{}", payment_intents::retrieve),
+    post("/v1/payment_intents/{}", payment_intents::update),
+    browser("POST", "/v1/payment_intents/{}/confirm", payment_intents::confirm),
+    post("/v1/payment_intents/{}/capture", payment_intents::capture),
+    post("/v1/payment_intents/{}/cancel", payment_intents::cancel),
+];
+
+const CHARGES: &[Route] = &[
+    get("/v1/charges", charges::list),
+    get("/v1/charges/{}", charges::retrieve),
+    post("/v1/charges/{}", charges::update),
+];
+
+const REFUNDS: &[Route] = &[
+    post("/v1/refunds", refunds::create),
+    get("/v1/refunds", refunds::list),
+    get("/v1/refunds/{}", refunds::retrieve),
+    post("/v1/refunds/{}", refunds::update),
+    post("/v1/refunds/{}/cancel", refunds::cancel),
+];
+
+const BALANCE: &[Route] = &[
+    get("/v1/balance", balance_transactions::balance),
+    get("/v1/balance_transactions", balance_transactions::list),
+    get("/v1/balance_transactions/{}", balance_transactions::retrieve),
+];
+
+const DISPUTES: &[Route] = &[
+    get("/v1/disputes", disputes::list),
+    get("/v1/disputes/{}", disputes::retrieve),
+    post("/v1/disputes/{}", disputes::update),
+    post("/v1/disputes/{}/close", disputes::close),
+];
+
 const EVENTS: &[Route] = &[
     get("/v1/events", events::list),
     get("/v1/events/{}", events::retrieve),
@@ -94,6 +179,9 @@ const WEBHOOK_ENDPOINTS: &[Route] = &[
     post("/v1/webhook_endpoints/{}", webhook_endpoints::update),
     delete("/v1/webhook_endpoints/{}", webhook_endpoints::delete),
 ];
+
+const PAGES: &[Route] =
+    &[page("GET", "/pages/{}/3ds/{}", three_d_secure::show), page("POST", "/pages/{}/3ds/{}", three_d_secure::answer)];
 
 /// The route of a request, and what stands at its `{}`.
 pub(crate) fn find(method: &str, path: &str) -> Option<(Target, Vec<String>)> {

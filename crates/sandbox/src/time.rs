@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::kind;
+use crate::objects::{balance_transactions, payment_intents, refunds};
 use crate::world::World;
 
 /// Something to be done at a time.
@@ -23,7 +24,7 @@ pub(crate) struct Due {
 type Finder = fn(&World, &mut Vec<Due>);
 
 /// One line for each kind of object that does something with time.
-const FINDERS: &[Finder] = &[];
+const FINDERS: &[Finder] = &[payment_intents::due, refunds::due, balance_transactions::due];
 
 /// More than this many things at once are a mistake: something does not stop being due.
 const MOST: usize = 100_000;

@@ -52,6 +52,8 @@ pub(crate) struct World {
     pub(crate) moment: Option<i64>,
     /// None while things that are due are done.
     pub(crate) cause: Option<Cause>,
+    /// The base of links to pages, as the latest request said it.
+    pub(crate) base: String,
     pub(crate) faults: Vec<Fault>,
     /// The latest requests, newest last, for `GET /_sandbox/requests`.
     pub(crate) requests: VecDeque<Value>,
@@ -72,6 +74,7 @@ impl World {
             frozen: None,
             moment: None,
             cause: None,
+            base: settings.public_url.clone().unwrap_or_else(|| "http://127.0.0.1:12111".to_owned()),
             faults: settings.faults.clone(),
             requests: VecDeque::new(),
             keys_in_use: BTreeSet::new(),

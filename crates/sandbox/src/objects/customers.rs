@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::error::ApiError;
 use crate::kind;
 use crate::list;
+use crate::objects::payment_methods;
 use crate::parameters::Parameters;
 use crate::request::Request;
 use crate::world::World;
@@ -46,9 +47,25 @@ pub(crate) fn create(world: &mut World, request: &Request) -> Result<Value, ApiE
         "test_clock": clock,
     });
     fill(&mut customer, parameters)?;
+    let method = parameters.text("payment_method")?;
     parameters.finish()?;
+    let attached = match &method {
+        None => None,
+        Some(named) => Some(payment_methods::resolve(world, named, "payment_method")?["id"].clone()),
+    };
+    let default = &mut customer["invoice_settings"]["default_payment_method"];
+    // `pm_card_visa` named twice in one request is the same one.
+    if let (Some(attached), Some(named)) = (&attached, &method)
+        && *default == named.as_str()
+    {
+        *default = attached.clone();
+    }
     world.save(kind::CUSTOMER, &customer);
     world.announce("customer.created", &customer);
+    if let Some(attached) = attached.as_ref().and_then(Value::as_str) {
+        payment_methods::attach_to(world, attached, &id)?;
+    }
+    check_default(world, &customer)?;
     Ok(customer)
 }
 
@@ -57,9 +74,24 @@ pub(crate) fn update(world: &mut World, request: &Request) -> Result<Value, ApiE
     let mut customer = before.clone();
     fill(&mut customer, &request.parameters)?;
     request.parameters.finish()?;
+    check_default(world, &customer)?;
     world.save(kind::CUSTOMER, &customer);
     world.announce_change("customer.updated", &before, &customer);
     Ok(customer)
+}
+
+/// Refuses a default payment method that is not the customer's.
+fn check_default(world: &World, customer: &Value) -> Result<(), ApiError> {
+    let Some(id) = customer["invoice_settings"]["default_payment_method"].as_str() else { return Ok(()) };
+    let param = "invoice_settings[default_payment_method]";
+    let method = world.find(kind::PAYMENT_METHOD, id, param)?;
+    if method["customer"] == customer["id"] {
+        return Ok(());
+    }
+    let message = format!(
+        "The customer does not have a payment method with the ID {id}. The payment method must be attached to the customer."
+    );
+    Err(ApiError::invalid(message).code("resource_missing").param(param))
 }
 
 /// What creation and update share.
@@ -117,6 +149,7 @@ pub(crate) fn list(world: &mut World, request: &Request) -> Result<Value, ApiErr
 pub(crate) fn delete(world: &mut World, request: &Request) -> Result<Value, ApiError> {
     request.parameters.finish()?;
     let customer = world.find(kind::CUSTOMER, request.id(), "id")?.clone();
+    payment_methods::detach_all(world, request.id());
     world.announce("customer.deleted", &customer);
     Ok(world.delete(kind::CUSTOMER, request.id()))
 }

@@ -1,5 +1,13 @@
 //! The objects of the API: one file each, with its handlers and its rules.
 
+pub(crate) mod balance_transactions;
+pub(crate) mod charges;
 pub(crate) mod customers;
+pub(crate) mod disputes;
 pub(crate) mod events;
+pub(crate) mod payment_intents;
+pub(crate) mod payment_methods;
+pub(crate) mod refunds;
+pub(crate) mod setup_intents;
+pub(crate) mod tokens;
 pub(crate) mod webhook_endpoints;

@@ -2,6 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "what these tests set up works")]
 
+mod cards;
 mod client;
 mod customers;
+mod disputes;
 mod kernel;
+mod payment_intents;
+mod payment_methods;
+mod refunds;
+mod setup_intents;
