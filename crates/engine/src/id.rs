@@ -69,6 +69,12 @@ pub enum Kind {
     Hold,
     /// `grant_...`
     Grant,
+    /// `pay_...`
+    Payment,
+    /// `pur_...`: a payment, seen as what was bought.
+    Purchase,
+    /// `ref_...`
+    Refund,
 }
 
 impl Kind {
@@ -77,6 +83,9 @@ impl Kind {
             Self::Charge => "ch_",
             Self::Hold => "hold_",
             Self::Grant => "grant_",
+            Self::Payment => "pay_",
+            Self::Purchase => "pur_",
+            Self::Refund => "ref_",
         }
     }
 }
@@ -108,7 +117,7 @@ impl FromStr for PublicId {
     type Err = NotAnId;
 
     fn from_str(text: &str) -> Result<Self, NotAnId> {
-        let (kind, rest) = [Kind::Charge, Kind::Hold, Kind::Grant]
+        let (kind, rest) = [Kind::Charge, Kind::Hold, Kind::Grant, Kind::Payment, Kind::Purchase, Kind::Refund]
             .into_iter()
             .find_map(|kind| text.strip_prefix(kind.prefix()).map(|rest| (kind, rest)))
             .ok_or(NotAnId)?;

@@ -40,6 +40,7 @@ pub use decision::Decision;
 pub use effect::{Effect, EffectRecord};
 pub use grant::{Grant, GrantEnd, GrantKind, GrantRecord};
 pub use hold::{Hold, HoldRecord, HoldState};
+pub use id::PublicId;
 pub use ledger::{Account, Entry, EntryKind};
 pub use money::{Asset, Micros, Money, Rounding};
 pub use payer::{Payer, PayerChange};

@@ -9,6 +9,7 @@ use crate::auth::{JwtSettingsError, JwtVerifier, KeyCache};
 use crate::clock::Clock;
 use crate::config::{Mode, Tenant};
 use crate::idempotency::InFlight;
+use crate::outbox::Outbox;
 use crate::service::{Service, Settings};
 use crate::store::{Store, StoreError};
 
@@ -34,6 +35,17 @@ pub struct TenantRuntime {
     pub mode: Mode,
     /// How its own users' tokens are verified.
     pub jwt: Option<JwtVerifier>,
+    /// Its payment provider, where it has one.
+    pub connection: Option<Connection>,
+}
+
+/// What surfaces may know of a tenant's payment provider.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Connection {
+    /// Its name, in the path of its webhook.
+    pub name: String,
+    /// The key that browsers use.
+    pub publishable_key: Option<String>,
 }
 
 /// Everything a surface needs.
@@ -48,6 +60,10 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// API keys seen lately.
     pub keys: KeyCache,
+    /// Wakes whoever does the effects that commands lead to.
+    pub outbox: Outbox,
+    /// Wakes whoever applies the events that providers told of.
+    pub inbox: Outbox,
     /// Idempotency keys whose request is under way in this process.
     pub in_flight: InFlight,
 }
@@ -59,7 +75,7 @@ impl std::fmt::Debug for App {
 }
 
 impl App {
-    /// Puts the parts together and keeps the prices of every tenant, so that charges can be explained when they have
+    /// Puts the parts together (`connections` says which tenants have a payment provider) and keeps the prices of every tenant, so that charges can be explained when they have
     /// changed.
     ///
     /// # Errors
@@ -67,6 +83,7 @@ impl App {
     pub async fn start(
         store: Arc<dyn Store>,
         tenants: Vec<Tenant>,
+        mut connections: BTreeMap<Arc<str>, Connection>,
         clock: Arc<dyn Clock>,
         settings: Settings,
     ) -> Result<Arc<Self>, AppError> {
@@ -82,7 +99,8 @@ impl App {
             store.keep_prices(&name, &definitions).await?;
             let jwt = tenant.jwt.map(JwtVerifier::new).transpose();
             let jwt = jwt.map_err(|error| AppError::Jwt(name.to_string(), error))?;
-            let runtime = TenantRuntime { catalog: Arc::new(tenant.catalog), mode: tenant.mode, jwt };
+            let connection = connections.remove(&name);
+            let runtime = TenantRuntime { catalog: Arc::new(tenant.catalog), mode: tenant.mode, jwt, connection };
             if running.insert(name.clone(), Arc::new(runtime)).is_some() {
                 return Err(AppError::TenantTwice(name.to_string()));
             }
@@ -94,6 +112,8 @@ impl App {
             tenants: running,
             clock,
             keys: KeyCache::new(),
+            outbox: Outbox::default(),
+            inbox: Outbox::default(),
             in_flight: InFlight::default(),
         }))
     }

@@ -11,6 +11,11 @@ pub trait Clock: Send + Sync + Debug {
     /// The time, to the microsecond, as the store keeps it.
     fn now(&self) -> Timestamp;
 
+    /// The time on the wall, which no test clock moves: what a signature's age and a token's expiry are judged by.
+    fn wall(&self) -> Timestamp {
+        SystemClock.now()
+    }
+
     /// A new id: uuid v7, so that rows made together lie together.
     fn new_id(&self) -> Uuid;
 }

@@ -10,6 +10,8 @@ use tokio::sync::oneshot;
 
 use crate::api;
 use crate::app::App;
+use crate::inbound::Inbound;
+use crate::jobs::{Jobs, Providers};
 use crate::telemetry;
 
 /// How long requests under way may take once the server stops. A connection on which nothing is asked would otherwise keep
@@ -22,10 +24,12 @@ const GRACE: Duration = Duration::from_secs(10);
 /// What the listener fails with.
 pub async fn serve(
     app: Arc<App>,
+    providers: Providers,
     listener: TcpListener,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let router = api::router(app.clone());
+    let router = api::router(app.clone()).merge(Inbound::new(app.clone(), &providers).router());
+    let jobs = tokio::spawn(Jobs::new(app.clone(), providers).run());
     let address = listener.local_addr()?;
     tracing::info!(event = "serving", %address, database = app.store.name(), tenants = app.tenants.len());
     let upkeep = tokio::spawn(forget_answers(app.clone()));
@@ -45,6 +49,7 @@ pub async fn serve(
         served = serving => served?,
         () = grace => tracing::warn!(event = "connections_dropped"),
     }
+    jobs.abort();
     upkeep.abort();
     summing.abort();
     app.service.stop().await;

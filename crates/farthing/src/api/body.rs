@@ -222,6 +222,28 @@ impl<'de, const MOST: usize> Deserialize<'de> for Text<MOST> {
 /// An id, a name, a subject: up to 255 characters.
 pub(super) type Name = Text<255>;
 
+/// An address on the web: `http://` or `https://`, up to 2,000 characters.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(transparent)]
+pub(super) struct Address(Text<2000>);
+
+impl Address {
+    pub(super) fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Text::deserialize(deserializer)?;
+        let rest = text.0.strip_prefix("https://").or_else(|| text.0.strip_prefix("http://"));
+        match rest {
+            Some(rest) if !rest.is_empty() && !rest.contains(char::is_whitespace) => Ok(Self(text)),
+            _ => Err(D::Error::custom("expected an address that begins with https:// or http://")),
+        }
+    }
+}
+
 /// Words about something: up to 1,000 characters.
 pub(super) type Words = Text<1000>;
 

@@ -10,7 +10,7 @@ use axum::http::request::Parts;
 use engine::Catalog;
 
 use super::problem::Problem;
-use crate::app::{App, TenantRuntime};
+use crate::app::{App, Connection, TenantRuntime};
 use crate::auth::{self, Credentials, KeyRecord, Scope};
 use crate::store::{self, CustomerKey, CustomerRow, KeyRow, StoreError};
 
@@ -89,6 +89,19 @@ impl Caller {
 
     pub(super) fn catalog(&self) -> &Arc<Catalog> {
         &self.tenant.catalog
+    }
+
+    /// The tenant's payment provider.
+    pub(super) fn connection(&self) -> Option<&Connection> {
+        self.tenant.connection.as_ref()
+    }
+
+    /// Refuses what takes a payment provider, where the tenant has none.
+    pub(super) fn require_connection(&self) -> Result<&Connection, Problem> {
+        self.connection().ok_or_else(|| {
+            let detail = "this tenant has no payment provider; add `[connection]` to its file";
+            Problem::new(StatusCode::CONFLICT, "no_payment_provider", detail)
+        })
     }
 
     pub(super) fn tenant(&self) -> &Arc<str> {

@@ -32,6 +32,9 @@ key. Every answer has an `X-Request-Id`.";
         (name = "customers", description = "Who pays"),
         (name = "grants", description = "Value put into wallets"),
         (name = "wallets", description = "What a customer has, and the ledger behind it"),
+        (name = "purchases", description = "Credit to be bought"),
+        (name = "payments", description = "What was collected, and given back"),
+        (name = "payment methods", description = "Cards on file, and the automatic top-up"),
         (name = "usage", description = "What was used"),
         (name = "health", description = "For operators"),
     )
@@ -85,6 +88,7 @@ fn add_problems(path: &str, operation: &mut Operation) {
         (!open, "401", "The caller is not known"),
         (!open, "403", "The caller may not, or the customer is suspended or closed"),
         (names, "404", "There is no such thing"),
+        (writes, "402", "There is not enough to pay with"),
         (writes, "409", "Something stands in the way: a key under way, a hold that has ended"),
         (has_body, "413", "The body is too large"),
         (has_body, "415", "The body is not JSON"),
@@ -118,6 +122,9 @@ fn describe(parameter: &mut Parameter) {
         "charge" => id("ch"),
         "hold" => id("hold"),
         "grant" => id("grant"),
+        "payment" => id("pay"),
+        "purchase" => id("pur"),
+        "payment_method" => text(255),
         "Idempotency-Key" => {
             ObjectBuilder::new().schema_type(Type::String).pattern(Some(r"^[\x20-\x7e]{1,255}$")).build()
         }

@@ -69,6 +69,9 @@ pub(super) fn public_id(text: &str, kind: Kind) -> Result<OperationRef, Problem>
             Kind::Charge => "charge",
             Kind::Hold => "hold",
             Kind::Grant => "grant",
+            Kind::Payment => "payment",
+            Kind::Purchase => "purchase",
+            Kind::Refund => "refund",
         };
         Problem::not_found(&format!("unknown_{noun}"), format!("there is no {noun} with this id"))
     })?;

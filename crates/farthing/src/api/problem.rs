@@ -97,6 +97,12 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, code, detail)
     }
 
+    /// What was asked for is written down and will be done, but the provider has not answered yet.
+    pub(super) fn provider_unavailable() -> Self {
+        let detail = "the provider has not answered yet; it is tried again: repeat with the same idempotency key";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "provider_unavailable", detail)
+    }
+
     pub(super) fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
@@ -133,7 +139,13 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let (status, pointer) = match &refusal {
             Refusal::UnknownCustomer => (StatusCode::NOT_FOUND, Some("/customer")),
-            Refusal::UnknownGrant | Refusal::UnknownHold => (StatusCode::NOT_FOUND, None),
+            Refusal::UnknownGrant
+            | Refusal::UnknownHold
+            | Refusal::UnknownPayment
+            | Refusal::UnknownRefund
+            | Refusal::UnknownPaymentMethod => (StatusCode::NOT_FOUND, None),
+            Refusal::UnknownPack { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/pack")),
+            Refusal::RefundTooLarge { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/amount")),
             Refusal::Suspended | Refusal::Closed => (StatusCode::FORBIDDEN, None),
             Refusal::UnknownMeter { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/meter")),
             Refusal::UnknownDimension { .. } | Refusal::NoPrice { .. } => {
@@ -147,10 +159,17 @@ impl From<Refusal> for Problem {
             | Refusal::InsufficientFunds { .. }
             | Refusal::HeldByOthers { .. }
             | Refusal::LimitReached { .. }
+            | Refusal::NoPaymentMethod
             | Refusal::PaymentRequired { .. } => (StatusCode::PAYMENT_REQUIRED, None),
-            Refusal::HoldEnded | Refusal::TooManyGrants { .. } | Refusal::TooManyHolds { .. } => {
-                (StatusCode::CONFLICT, None)
-            }
+            Refusal::HoldEnded
+            | Refusal::TooManyGrants { .. }
+            | Refusal::TooManyHolds { .. }
+            | Refusal::TooManyRefunds { .. }
+            | Refusal::PaymentMismatch
+            | Refusal::PaymentUnconfirmed
+            | Refusal::PaymentEnded
+            | Refusal::NotPaid
+            | Refusal::Disputed => (StatusCode::CONFLICT, None),
         };
         let mut problem = Self::new(status, refusal.code(), refusal.to_string());
         problem.0.pointer = pointer.map(str::to_owned);

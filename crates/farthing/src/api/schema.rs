@@ -8,7 +8,7 @@ use utoipa::openapi::schema::{
 use utoipa::openapi::{Ref, RefOr, Schema, SchemaFormat};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::body::{Labels, Number, PositiveNumber, Text};
+use super::body::{Address, Labels, Number, PositiveNumber, Text};
 use super::time::Time;
 
 /// No control characters.
@@ -44,6 +44,16 @@ impl<const MOST: usize> ToSchema for Text<MOST> {
         Cow::Owned(format!("Text{MOST}"))
     }
 }
+
+impl PartialSchema for Address {
+    fn schema() -> RefOr<Schema> {
+        let mut address = text(2000);
+        address.pattern = Some(r"^https?://[\x21-\x7e]+$".to_owned());
+        address.into()
+    }
+}
+
+impl ToSchema for Address {}
 
 /// The same, above zero.
 const POSITIVE: &str = r"^(?!0+(\.0+)?$)([0-8]?[0-9]{1,12}(\.[0-9]{1,6})?|9000000000000(\.0{1,6})?)$";

@@ -84,12 +84,19 @@ impl FromStr for Scope {
     }
 }
 
-/// An API key in full. It exists only between [`generate`] and the one answer that shows it; what is kept is its
-/// [`digest`] and its [`preview`].
+/// A text that must not reach a log. An API key in full is one: it exists only between [`generate`] and the one answer that
+/// shows it; what is kept is its [`digest`] and its [`preview`]. The keys of payment providers are others.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The key itself, to be shown once.
+    /// A secret that came from elsewhere.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -10,6 +10,7 @@ mod demo;
 mod import;
 mod keys;
 mod migrate;
+mod sandbox;
 mod serve;
 mod tenants;
 mod verify;
@@ -55,6 +56,8 @@ enum Command {
     Serve(serve::Arguments),
     /// Show it all on an example product: checked, charged, refused, explained; then serve on
     Demo(demo::Arguments),
+    /// Serve a Stripe that runs offline
+    Sandbox(sandbox::Arguments),
     /// Check tenant files, and say what they define
     Check(check::Arguments),
     /// Make, list and revoke API keys
@@ -100,12 +103,13 @@ enum Failure {
 pub async fn run(arguments: Arguments) -> ExitCode {
     let database = Database(arguments.database);
     match &arguments.command {
-        Command::Serve(_) | Command::BenchNoop => telemetry::start_logs(),
+        Command::Serve(_) | Command::Sandbox(_) | Command::BenchNoop => telemetry::start_logs(),
         _ => start_plain_logs(),
     }
     let done = match arguments.command {
         Command::Serve(arguments) => serve::run(&database, &arguments).await,
         Command::Demo(arguments) => demo::run(&database, arguments).await,
+        Command::Sandbox(arguments) => sandbox::run(arguments).await,
         Command::Check(arguments) => check::run(&arguments),
         Command::Keys(arguments) => keys::run(&database, arguments).await,
         Command::Import(arguments) => import::run(&database, arguments).await,

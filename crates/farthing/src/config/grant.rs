@@ -81,7 +81,7 @@ fn read_grant(mut section: Section<'_>, assets: &Assets<'_>) -> Option<GrantTemp
 }
 
 /// The currency or unit that is granted; the tenant's currency where nothing is said.
-fn read_asset(section: &mut Section<'_>, assets: &Assets<'_>) -> Option<Asset> {
+pub(crate) fn read_asset(section: &mut Section<'_>, assets: &Assets<'_>) -> Option<Asset> {
     let currency = section.currency("currency");
     let unit = section.text("unit");
     if section.has("currency") && section.has("unit") {

@@ -5,15 +5,18 @@
 //! the process's environment by itself (it is handed in), opens the store, or decides anything about a customer.
 //! `docs/tenant-file.md` is the reference for people who write one.
 
+mod connection;
 mod error;
 mod grant;
 mod import;
 mod jwt;
 mod meter;
+mod pack;
 mod price;
 mod section;
 mod tenant;
 
+pub use connection::ConnectionSettings;
 pub use error::{Position, TenantFileError};
 pub use import::{EventColumns, ImportDefaults};
 pub use tenant::{Mode, Tenant, load, parse};

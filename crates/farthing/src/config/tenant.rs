@@ -10,11 +10,13 @@ use jiff::tz::TimeZone;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use super::connection::{ConnectionSettings, read_connection};
 use super::error::{Problems, TenantFileError, nearest};
 use super::grant::{Assets, read_grants};
 use super::import::{ImportDefaults, read_import};
 use super::jwt::{Surroundings, read_jwt};
 use super::meter::read_meters;
+use super::pack::{read_packs, read_refunds};
 use super::price::read_prices;
 use super::section::{NamePattern, Section};
 use crate::auth::JwtSettings;
@@ -58,6 +60,8 @@ pub struct Tenant {
     pub mode: Mode,
     /// How its own users' tokens are verified; nothing where they have none.
     pub jwt: Option<JwtSettings>,
+    /// Its payment provider.
+    pub connection: ConnectionSettings,
     /// What imports assume.
     pub import: ImportDefaults,
 }
@@ -131,11 +135,15 @@ fn read(mut root: Section<'_>, surroundings: &Surroundings<'_>) -> Option<Tenant
     let prices = read_prices(&mut root, &meters, identity.currency.as_ref());
     let priced = prices.iter().map(|price| price.asset.clone());
     let currencies: BTreeSet<Asset> = priced.chain(identity.currency.clone()).collect();
-    let grants = read_grants(&mut root, &Assets { currency: identity.currency.clone(), currencies, meters: &meters });
+    let assets = Assets { currency: identity.currency.clone(), currencies, meters: &meters };
+    let grants = read_grants(&mut root, &assets);
+    let packs = read_packs(&mut root, &assets);
+    let spent_refunds = read_refunds(&mut root);
     let overage = read_overage(&mut root);
     let hold_seconds = read_hold_seconds(&mut root);
     let import = read_import(&mut root, &meters);
     let jwt = read_jwt(&mut root, surroundings);
+    let connection = read_connection(&mut root, identity.mode, surroundings);
     root.finish();
     let catalog = Catalog {
         tenant: identity.name?,
@@ -144,10 +152,12 @@ fn read(mut root: Section<'_>, surroundings: &Surroundings<'_>) -> Option<Tenant
         meters,
         prices,
         grants,
+        packs,
+        spent_refunds,
         overage,
         hold_seconds,
     };
-    Some(Tenant { catalog, mode: identity.mode, jwt, import })
+    Some(Tenant { catalog, mode: identity.mode, jwt, connection, import })
 }
 
 /// What `[tenant]` says.

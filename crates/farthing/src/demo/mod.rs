@@ -4,6 +4,7 @@
 //! product's server would: check, then charge), tells what happened with figures, and recounts the books.
 
 mod client;
+mod purchase;
 mod trace;
 
 use std::collections::BTreeMap;
@@ -22,12 +23,16 @@ use crate::app::App;
 use crate::auth::{self, Scope};
 use crate::clock::{Clock, SystemClock};
 use crate::config;
+use crate::connection::{Connected, SandboxAddress, connect};
 use crate::server;
 use crate::service::Settings;
 use crate::store::{self, KeyRow, Store};
 use crate::{telemetry, verify};
 use client::Client;
 use trace::LlmRequest;
+
+/// The tenant that it is about.
+pub const TENANT: &str = "assistant";
 
 const TENANT_FILE: &str = include_str!("../../../../examples/assistant.toml");
 
@@ -37,14 +42,16 @@ const CUSTOMERS: [(&str, i64); 6] =
     [("acme", 300), ("northwind", 150), ("globex", 110), ("initech", 80), ("hooli", 40), ("umbrella", 15)];
 
 /// How the demonstration is run.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Demonstration {
     /// Where the books are kept; a file of its own in the temporary directory where nothing is said.
     pub database: Option<String>,
     /// Traces of requests to play; a small one is built in.
     pub traces: Vec<PathBuf>,
     /// Where it serves.
-    pub listen: String,
+    pub listener: TcpListener,
+    /// The sandbox that takes the payment provider's place.
+    pub sandbox: Option<SandboxAddress>,
     /// Whether it ends after the story.
     pub once: bool,
 }
@@ -83,7 +90,7 @@ pub async fn run(demonstration: Demonstration, out: &mut (impl Write + Send)) ->
             (format!("sqlite:{}", directory.join("demo.db").display()), Some(directory))
         }
     };
-    let told = tell(&demonstration, &database, out).await;
+    let told = tell(demonstration, &database, out).await;
     if let Some(directory) = own {
         // Left behind, it would only take room: the next run has another.
         let _ = std::fs::remove_dir_all(directory);
@@ -92,25 +99,27 @@ pub async fn run(demonstration: Demonstration, out: &mut (impl Write + Send)) ->
 }
 
 async fn tell(
-    demonstration: &Demonstration,
+    demonstration: Demonstration,
     database: &str,
     out: &mut (impl Write + Send),
 ) -> Result<(), DemonstrationError> {
     let requests = trace::read(&demonstration.traces)?;
     let store =
         store::open(database).await.map_err(|error| DemonstrationError::new("the database does not open", error))?;
-    let listener = TcpListener::bind(&demonstration.listen).await;
-    let listener = listener
-        .map_err(|error| DemonstrationError::new(&format!("cannot listen on {}", demonstration.listen), error))?;
+    let listener = demonstration.listener;
     let address = listener.local_addr().map_err(|error| DemonstrationError::new("no address", error))?;
-    let (app, key) = start(store.clone()).await?;
+    let sandbox = demonstration.sandbox;
+    let (app, connected, key) = start(store.clone(), sandbox.as_ref()).await?;
     let (stop, stopped) = oneshot::channel::<()>();
-    let serving = tokio::spawn(server::serve(app, listener, async move {
+    let serving = tokio::spawn(server::serve(app, connected.providers, listener, async move {
         let _ = stopped.await;
     }));
     let client = Client::new(&format!("http://{address}"), &key)?;
 
     story(&client, store.name(), requests, out).await?;
+    if let Some(sandbox) = &sandbox {
+        purchase::buy(&client, &sandbox.url, CUSTOMERS[CUSTOMERS.len() - 1].0, out).await?;
+    }
     let sound = recount(&*store, out).await?;
     if !demonstration.once {
         invitation(&address.to_string(), &key, out)?;
@@ -121,7 +130,10 @@ async fn tell(
     if sound { Ok(()) } else { Err(DemonstrationError("the recount found a difference".to_owned())) }
 }
 
-async fn start(store: Arc<dyn Store>) -> Result<(Arc<App>, String), DemonstrationError> {
+async fn start(
+    store: Arc<dyn Store>,
+    sandbox: Option<&SandboxAddress>,
+) -> Result<(Arc<App>, Connected, String), DemonstrationError> {
     let tenant = config::parse(TENANT_FILE, "examples/assistant.toml", &|_| None)
         .map_err(|errors| DemonstrationError(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
     let name = tenant.catalog.tenant.to_string();
@@ -139,9 +151,11 @@ async fn start(store: Arc<dyn Store>) -> Result<(Arc<App>, String), Demonstratio
     };
     store.add_key(&row, &digest).await.map_err(|error| DemonstrationError::new("the key could not be kept", error))?;
     telemetry::metrics();
-    let app = App::start(store, vec![tenant], clock, Settings::default()).await;
+    let tenants = vec![tenant];
+    let connected = connect(&tenants, sandbox).map_err(|error| DemonstrationError::new("no connection", error))?;
+    let app = App::start(store, tenants, connected.connections.clone(), clock, Settings::default()).await;
     let app = app.map_err(|error| DemonstrationError::new("cannot start", error))?;
-    Ok((app, secret.expose().to_owned()))
+    Ok((app, connected, secret.expose().to_owned()))
 }
 
 async fn story(
@@ -283,7 +297,10 @@ fn invitation(address: &str, key: &str, out: &mut (impl Write + Send)) -> Result
          curl -s {address}/v1/check -H \"Authorization: Bearer $KEY\" -H 'Content-Type: application/json' \\\n     \
          -d '{{\"customer\": \"umbrella\", \"meter\": \"context_tokens\", \"quantity\": 1000000}}'\n\
          curl -s {address}/v1/charges -H \"Authorization: Bearer $KEY\" -H 'Content-Type: application/json' \\\n     \
-         -d '{{\"customer\": \"acme\", \"meter\": \"generated_tokens\", \"quantity\": 250}}'"
+         -d '{{\"customer\": \"acme\", \"meter\": \"generated_tokens\", \"quantity\": 250}}'\n\n\
+         Buy credit for hooli on a page of the sandbox: open the `page` that this answers with, and pay with 4242 4242 4242 4242.\n\
+         curl -s {address}/v1/customers/hooli/purchases -H \"Authorization: Bearer $KEY\" -H 'Content-Type: application/json' \\\n     \
+         -d '{{\"pack\": \"starter\", \"collect\": {{\"by\": \"page\", \"success_url\": \"http://{address}/docs\", \"cancel_url\": \"http://{address}/docs\"}}}}'"
         ),
     )
 }

@@ -4,7 +4,6 @@
 //! Nothing here knows a provider's words. Whoever calls has written down what it is about to do (an effect in the
 //! outbox) and hands in the key of that operation, so that the same call after a crash finds what the first one did.
 
-mod secret;
 pub mod stripe;
 
 use std::fmt::Debug;
@@ -14,8 +13,6 @@ use async_trait::async_trait;
 use engine::report::{Failure, PaymentMethodsReport, PaymentReport, RefundReport};
 use engine::{Asset, Money};
 use jiff::Timestamp;
-
-pub use secret::Secret;
 
 /// A configured provider.
 pub trait Provider: Send + Sync + Debug {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use engine::{Charge, Decision, GrantRecord, HoldRecord};
+use engine::{Charge, Decision, EffectRecord, GrantRecord, HoldRecord, Payment};
 use serde::{Deserialize, Serialize};
 
 /// What a command did.
@@ -19,6 +19,12 @@ pub struct Answer {
     /// The holds it made or changed, as they are now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holds: Vec<HoldRecord>,
+    /// The payments it made or changed, as they are now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub payments: Vec<Payment>,
+    /// What must happen outside because of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub effects: Vec<EffectRecord>,
     /// Whether it created the customer.
     #[serde(default)]
     pub created: bool,
@@ -35,6 +41,8 @@ impl Answer {
             charges: charges.to_vec(),
             grants: decision.grants.clone(),
             holds: decision.holds.clone(),
+            payments: decision.payments.clone(),
+            effects: decision.effects.clone(),
             created: position == 1,
             replayed: false,
         }

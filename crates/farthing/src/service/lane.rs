@@ -14,7 +14,7 @@ use super::answer::Answer;
 use super::cache::Caches;
 use super::round::{Made, Round, operations};
 use super::{Commit, Request, ServiceError, check, store_error};
-use crate::store::{Batch, CustomerKey, Locked, Outcome, Store, StoreError};
+use crate::store::{Batch, CustomerKey, Locked, Lookups, Outcome, Store, StoreError};
 
 /// How many commands one transaction takes at the most.
 const MOST: usize = 512;
@@ -54,7 +54,17 @@ impl Lane {
                 let later = after_erasures(&mut jobs);
                 let batch = std::mem::replace(&mut jobs, later);
                 match self.commit {
-                    Commit::Optimistic => self.optimistic(batch).await,
+                    Commit::Optimistic => {
+                        // A payment is not remembered: what is about one is decided under lock.
+                        let (plain, about_payments): (Vec<_>, Vec<_>) =
+                            batch.into_iter().partition(|job| job.request.command.payment().is_none());
+                        if !plain.is_empty() {
+                            self.optimistic(plain).await;
+                        }
+                        if !about_payments.is_empty() {
+                            self.locked(about_payments).await;
+                        }
+                    }
                     Commit::Locked => self.locked(batch).await,
                 }
             }
@@ -66,7 +76,7 @@ impl Lane {
             Ok(believed) => believed,
             Err(error) => return self.failed(jobs, &error).await,
         };
-        let mut round = Round::new(&self.caches, customers, HashMap::new());
+        let mut round = Round::new(&self.caches, customers, HashMap::new(), HashMap::new());
         let answers: Answers = jobs.iter().map(|job| round.decide(&job.request)).collect();
         let certain: Vec<bool> = jobs
             .iter()
@@ -158,14 +168,18 @@ impl Lane {
         let mut keys: Vec<CustomerKey> = requests.iter().map(|request| request.key.clone()).collect();
         keys.sort_unstable();
         keys.dedup();
-        let ids: Vec<_> = requests.iter().flat_map(|request| operations(request)).collect();
+        let payment = |request: &&Request| Some((request.key.shard_key, request.command.payment()?));
+        let lookups = Lookups {
+            operations: requests.iter().flat_map(|request| operations(request)).collect(),
+            payments: requests.iter().filter_map(payment).collect(),
+        };
         let mut decided: Option<(Answers, Batch, Made)> = None;
         let committed = self
             .store
-            .commit_locked(&keys, &ids, &mut |locked: Locked| {
+            .commit_locked(&keys, &lookups, &mut |locked: Locked| {
                 let customers = keys.iter().cloned().zip(locked.customers);
                 let present = customers.filter_map(|(key, customer)| Some((key, customer?)));
-                let mut round = Round::new(&self.caches, present, locked.priors);
+                let mut round = Round::new(&self.caches, present, locked.priors, locked.payments);
                 let answers = requests.iter().map(|request| round.decide(request)).collect();
                 round.finish(&requests);
                 let batch = round.batch.clone();

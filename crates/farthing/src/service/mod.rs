@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 pub use answer::Answer;
 
-use crate::store::{CustomerKey, Store, StoreError};
+use crate::store::{CustomerKey, SettledEffect, Store, StoreError};
 use cache::Caches;
 use check::CheckJob;
 use lane::{Job, Lane};
@@ -64,6 +64,8 @@ pub struct Request {
     pub command: Command,
     /// For a keyed command other than a charge: the id that its key makes, and a hash of what is asked.
     pub operation: Option<(Uuid, i64)>,
+    /// The effect whose result the command brings.
+    pub settles: Option<SettledEffect>,
     /// The id of the customer's rows, should the command create it.
     pub new_customer: Uuid,
     /// When it was asked.

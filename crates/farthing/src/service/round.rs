@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use engine::{Charge, ChargeRequest, Command, Customer, Decision, Refusal, decide, id};
+use engine::{Charge, ChargeRequest, Command, Customer, Decision, Payment, Refusal, decide_payment, id};
 use uuid::Uuid;
 
 use super::answer::Answer;
@@ -26,6 +26,7 @@ pub(super) struct Round<'a> {
     caches: &'a Caches,
     priors: HashMap<Uuid, Prior>,
     customers: HashMap<CustomerKey, Working>,
+    payments: HashMap<Uuid, (Uuid, Payment)>,
     pub(super) batch: Batch,
     pub(super) made: Made,
 }
@@ -35,6 +36,7 @@ impl<'a> Round<'a> {
         caches: &'a Caches,
         customers: impl IntoIterator<Item = (CustomerKey, Customer)>,
         priors: HashMap<Uuid, Prior>,
+        payments: HashMap<Uuid, (Uuid, Payment)>,
     ) -> Self {
         let working = |(key, customer): (CustomerKey, Customer)| {
             let expected = customer.position;
@@ -44,6 +46,7 @@ impl<'a> Round<'a> {
             caches,
             priors,
             customers: customers.into_iter().map(working).collect(),
+            payments,
             batch: Batch::default(),
             made: HashMap::new(),
         }
@@ -161,7 +164,9 @@ impl<'a> Round<'a> {
             None => return Err(Refusal::UnknownCustomer),
         };
         let expected = customer.position;
-        let decision = decide(&request.catalog, customer, command, request.now)?;
+        let payment = command.payment().and_then(|id| self.payments.get(&id));
+        let payment = payment.filter(|(owner, _)| *owner == customer.id).map(|(_, payment)| payment);
+        let decision = decide_payment(&request.catalog, customer, payment, command, request.now)?;
         let charges: Vec<Arc<Charge>> = decision.charges.iter().cloned().map(Arc::new).collect();
         let answer = Answer::of(&decision, &charges);
         self.keep(request, decision, charges, &answer, expected);
@@ -191,6 +196,15 @@ impl<'a> Round<'a> {
         self.batch.grants.extend(decision.grants.into_iter().map(|grant| own.a(grant)));
         self.batch.ended_grants.extend(decision.ended_grants.into_iter().map(|ended| own.a(ended)));
         self.batch.holds.extend(decision.holds.into_iter().map(|hold| own.a(hold)));
+        for payment in decision.payments {
+            self.payments.insert(payment.id, (customer_id, payment.clone()));
+            self.batch.payments.push(own.a(payment));
+        }
+        self.batch.effects.extend(decision.effects.into_iter().map(|effect| (own.a(effect), at)));
+        self.batch.settled.extend(request.settles.clone().map(|settled| own.a(settled)));
+        if let Command::ChangePayer(engine::PayerChange::Reference(_)) = &request.command {
+            self.batch.payers.extend(customer.state.payer.reference.clone().map(|reference| own.a(reference)));
+        }
         self.batch.profiles.extend(decision.profile.into_iter().map(|profile| own.a(profile)));
         if let Some((id, fingerprint)) = request.operation
             && let Ok(answer) = serde_json::to_string(answer)

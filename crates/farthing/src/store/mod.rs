@@ -3,6 +3,7 @@
 //! It knows the engine's types and nothing else: no rule is decided here, no clock read, no transaction handed out.
 //! The queries are written once, in `queries`, and compiled for each driver by `sqlite` and `postgres`.
 
+mod payments;
 mod postgres;
 mod rows;
 mod sqlite;
@@ -11,10 +12,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use engine::{Asset, Charge, Customer, Entry, GrantEnd, GrantRecord, HoldRecord, Micros, Profile};
+use engine::{
+    Asset, Charge, Customer, EffectRecord, Entry, GrantEnd, GrantRecord, HoldRecord, Micros, Payment, Profile,
+};
 use jiff::Timestamp;
 use uuid::Uuid;
 
+pub use payments::{
+    EffectEnd, EffectResult, EffectRow, EventRow, EventState, ExchangeRow, PaymentRow, PaymentStore, SettledEffect,
+};
 pub use postgres::PostgresStore;
 pub use rows::{ChargeRow, CustomerRow, EntryRow, GrantRow, HoldRow, KeyRow, UsageRow};
 pub use sqlite::SqliteStore;
@@ -107,6 +113,10 @@ pub type Known = (Uuid, i64);
 
 /// How a customer that was asked for stands, compared with what the asker knows.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a customer that was asked for has mostly changed; a box would only be opened"
+)]
 pub enum Loaded {
     /// There is none.
     Absent,
@@ -168,6 +178,14 @@ pub struct Batch {
     pub ended_grants: Vec<Owned<(Uuid, GrantEnd)>>,
     /// Holds as they are now.
     pub holds: Vec<Owned<HoldRecord>>,
+    /// Payments as they are now.
+    pub payments: Vec<Owned<Payment>>,
+    /// What must happen outside; when each was decided stands beside it.
+    pub effects: Vec<(Owned<EffectRecord>, Timestamp)>,
+    /// Effects whose results these commands brought.
+    pub settled: Vec<Owned<SettledEffect>>,
+    /// What the provider calls customers.
+    pub payers: Vec<Owned<Arc<str>>>,
     /// Who customers are from now on.
     pub profiles: Vec<Owned<Profile>>,
     /// First answers.
@@ -189,6 +207,10 @@ impl Batch {
         self.grants.is_empty()
             && self.ended_grants.is_empty()
             && self.holds.is_empty()
+            && self.payments.is_empty()
+            && self.effects.is_empty()
+            && self.settled.is_empty()
+            && self.payers.is_empty()
             && self.profiles.is_empty()
             && self.operations.is_empty()
             && self.erased.is_empty()
@@ -236,6 +258,17 @@ pub struct Locked {
     pub customers: Vec<Option<Customer>>,
     /// By id.
     pub priors: HashMap<Uuid, Prior>,
+    /// The payments asked for, by id, each with its customer.
+    pub payments: HashMap<Uuid, (Uuid, Payment)>,
+}
+
+/// What is to be looked up under lock besides the customers.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Lookups {
+    /// The ids that operation keys make.
+    pub operations: Vec<OperationRef>,
+    /// Payments.
+    pub payments: Vec<OperationRef>,
 }
 
 /// What to look up of used operation keys: the bucket, and the id that the key makes.
@@ -290,7 +323,7 @@ pub struct LedgerSum {
 
 /// The tables, by use case.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: PaymentStore {
     /// Which database it is, for people.
     fn name(&self) -> &'static str;
 
@@ -306,12 +339,12 @@ pub trait Store: Send + Sync {
     /// Writes a batch if every customer still stands where it was decided on and no operation key was used before.
     async fn commit(&self, batch: &Batch) -> Result<Outcome, StoreError>;
 
-    /// Locks the customers, looks the keys up, lets `decide` make a batch of it, and writes that; one transaction. It
+    /// Locks the customers, looks up what was asked for, lets `decide` make a batch of it, and writes that; one transaction. It
     /// may call `decide` again when two create the same customer at once.
     async fn commit_locked(
         &self,
         keys: &[CustomerKey],
-        operations: &[OperationRef],
+        lookups: &Lookups,
         decide: &mut (dyn FnMut(Locked) -> Batch + Send),
     ) -> Result<(), StoreError>;
 

@@ -15,9 +15,10 @@ use super::super::rows::{
     HoldRow, KeyColumns, KeyRow, UsageColumns, UsageRow,
 };
 use super::super::{
-    Batch, CustomerKey, Known, LedgerSum, Loaded, Locked, Operation, OperationRef, Outcome, Page, Prior, Scope, Store,
-    StoreError, UsageQuery, distinct,
+    Batch, CustomerKey, Known, LedgerSum, Loaded, Locked, Lookups, Operation, OperationRef, Outcome, Page, Prior,
+    Scope, Store, StoreError, UsageQuery, distinct,
 };
+use super::payment_queries::{find_payments, write_collecting};
 use super::{Backend, Connection, LOCK, NAME, buckets, settle, write_hot};
 
 /// How often two writers may create the same customer at once before one gives up.
@@ -89,7 +90,7 @@ impl Store for Backend {
     async fn commit_locked(
         &self,
         keys: &[CustomerKey],
-        operations: &[OperationRef],
+        lookups: &Lookups,
         decide: &mut (dyn FnMut(Locked) -> Batch + Send),
     ) -> Result<(), StoreError> {
         for _ in 0..ATTEMPTS {
@@ -98,8 +99,9 @@ impl Store for Backend {
                 Err(StoreError::Database(error)) if super::is_conflict(&error) => continue,
                 locked => locked?,
             };
-            let priors = find_priors(&mut transaction, operations).await?;
-            let batch = decide(Locked { customers, priors });
+            let priors = find_priors(&mut transaction, &lookups.operations).await?;
+            let payments = find_payments(&mut transaction, &lookups.payments).await?;
+            let batch = decide(Locked { customers, priors, payments });
             if batch.is_empty() {
                 return Ok(());
             }
@@ -553,7 +555,7 @@ pub(super) fn dimensions_text(dimensions: &BTreeMap<String, String>) -> Result<O
     serde_json::to_string(dimensions).map(Some).map_err(|error| sqlx::Error::Encode(error.into()))
 }
 
-fn text<T: serde::Serialize>(value: &T) -> Result<String, sqlx::Error> {
+pub(super) fn text<T: serde::Serialize>(value: &T) -> Result<String, sqlx::Error> {
     serde_json::to_string(value).map_err(|error| sqlx::Error::Encode(error.into()))
 }
 
@@ -691,6 +693,7 @@ async fn write(connection: &mut Connection, batch: &Batch) -> Result<bool, sqlx:
     write_grants(connection, batch).await?;
     write_holds(connection, batch).await?;
     write_operations(connection, batch).await?;
+    write_collecting(connection, batch).await?;
     write_profiles(connection, batch).await?;
     for erased in &batch.erased {
         erase(connection, erased).await?;
@@ -870,6 +873,8 @@ async fn erase(connection: &mut Connection, erased: &super::super::Owned<String>
         "UPDATE grants SET reason = NULL WHERE shard_key = $1 AND customer_id = $2 AND tenant IS NOT NULL",
         "UPDATE operations SET answer = '' WHERE shard_key = $1 AND customer_id = $2",
         "DELETE FROM holds WHERE shard_key = $1 AND customer_id = $2",
+        "DELETE FROM exchanges WHERE shard_key = $1 AND customer_id = $2",
+        "UPDATE effects SET result = NULL WHERE shard_key = $1 AND customer_id = $2",
     ] {
         sqlx::query(statement).bind(erased.shard_key).bind(erased.customer_id).execute(&mut *connection).await?;
     }

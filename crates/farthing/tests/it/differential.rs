@@ -266,6 +266,8 @@ impl Naive {
             charges: asked.iter().map(|id| charges[id].clone().into()).collect(),
             grants: decision.grants,
             holds: decision.holds,
+            payments: decision.payments,
+            effects: decision.effects,
             replayed: false,
         };
         life.customer = Some(decision.customer);
@@ -302,6 +304,7 @@ fn kind(command: &Command) -> &'static str {
         Command::CaptureHold { .. } => "capture hold",
         Command::SettleHold { .. } => "settle hold",
         Command::ReleaseHold { .. } => "release hold",
+        Command::Purchase(_) | Command::StepPayment { .. } | Command::ChangePayer(_) => "collecting",
     }
 }
 

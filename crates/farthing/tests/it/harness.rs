@@ -1,6 +1,7 @@
 //! The application under test: the real router on a socket of this machine, on either engine, at a time that the test
 //! sets. A test talks to it as a product does, over HTTP with a key, and looks past the API only where it says so.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -9,6 +10,7 @@ use axum::http::{HeaderMap, Method, Request, Uri};
 use farthing::app::App;
 use farthing::auth::{Scope, key};
 use farthing::clock::{Clock, SystemClock};
+use farthing::jobs::Providers;
 use farthing::service::Settings;
 use farthing::store::KeyRow;
 use farthing::{config, server};
@@ -159,13 +161,19 @@ impl TestApp {
         let environment = |name: &str| (name == "ACME_JWT_SECRET").then(|| JWT_SECRET.to_owned());
         let tenant = config::parse(file, "tenant.toml", &environment).expect("the tenant file is right");
         let store = database.open().await;
-        let app = App::start(store, vec![tenant], clock.clone(), Settings { lanes: 2, ..Settings::default() })
-            .await
-            .expect("the application starts");
+        let app = App::start(
+            store,
+            vec![tenant],
+            BTreeMap::new(),
+            clock.clone(),
+            Settings { lanes: 2, ..Settings::default() },
+        )
+        .await
+        .expect("the application starts");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("the address of a socket");
         let (stop, stopped) = oneshot::channel();
-        let served = tokio::spawn(server::serve(app.clone(), listener, async move {
+        let served = tokio::spawn(server::serve(app.clone(), Providers::new(), listener, async move {
             let _ = stopped.await;
         }));
         Self { app, clock, database, tenant: file, admin_key: String::new(), address, stop, served }

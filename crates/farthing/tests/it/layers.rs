@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::sources::{Token, after_group, tokens};
 
 /// Each module at the top of the crate, and those that it may import besides itself and the engine.
-const MAY_IMPORT: [(&str, &[&str]); 23] = [
+const MAY_IMPORT: [(&str, &[&str]); 25] = [
     ("store", &[]),
+    ("outbox", &["store"]),
     ("service", &["store"]),
     ("clock", &[]),
     ("idempotency", &[]),
@@ -17,20 +18,27 @@ const MAY_IMPORT: [(&str, &[&str]); 23] = [
     ("config", &["auth"]),
     ("event", &["config", "idempotency"]),
     ("verify", &["store"]),
-    ("app", &["auth", "clock", "config", "idempotency", "service", "store"]),
+    ("app", &["auth", "clock", "config", "idempotency", "outbox", "service", "store"]),
     // Surfaces: they parse a request into a command, and read.
-    ("api", &["app", "auth", "clock", "config", "event", "idempotency", "service", "store", "telemetry"]),
-    ("dialects", &["app", "auth", "clock", "config", "event", "idempotency", "service", "store", "telemetry"]),
-    ("web", &["app", "auth", "clock", "config", "event", "idempotency", "service", "store", "telemetry"]),
-    ("server", &["api", "app", "auth", "config", "dialects", "telemetry", "tls", "web"]),
+    ("api", &["app", "auth", "clock", "config", "event", "idempotency", "outbox", "service", "store", "telemetry"]),
+    (
+        "dialects",
+        &["app", "auth", "clock", "config", "event", "idempotency", "outbox", "service", "store", "telemetry"],
+    ),
+    ("web", &["app", "auth", "clock", "config", "event", "idempotency", "outbox", "service", "store", "telemetry"]),
+    ("server", &["api", "app", "auth", "config", "dialects", "inbound", "jobs", "telemetry", "tls", "web"]),
     // The outside world.
-    ("provider", &["clock", "config", "idempotency", "store", "telemetry", "tls"]),
+    ("provider", &["auth", "clock", "telemetry", "tls"]),
     ("notify", &["clock", "config", "store", "telemetry", "tls"]),
-    ("inbound", &["app", "clock", "config", "provider", "service", "store", "telemetry"]),
-    ("jobs", &["app", "clock", "config", "notify", "provider", "service", "store", "telemetry"]),
+    ("inbound", &["app", "clock", "outbox", "provider", "store", "telemetry"]),
+    ("jobs", &["app", "clock", "config", "notify", "outbox", "provider", "service", "store", "telemetry"]),
+    ("connection", &["app", "auth", "config", "jobs", "provider"]),
     // What a person starts.
     ("bench", &["app", "auth", "clock", "config", "server", "service", "store", "telemetry", "tls", "verify"]),
-    ("demo", &["app", "auth", "clock", "config", "server", "service", "store", "telemetry", "tls", "verify"]),
+    (
+        "demo",
+        &["app", "auth", "clock", "config", "connection", "server", "service", "store", "telemetry", "tls", "verify"],
+    ),
     (
         "cli",
         &[
@@ -40,6 +48,7 @@ const MAY_IMPORT: [(&str, &[&str]); 23] = [
             "bench",
             "clock",
             "config",
+            "connection",
             "demo",
             "event",
             "idempotency",

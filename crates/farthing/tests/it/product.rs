@@ -92,6 +92,7 @@ impl Product {
             key: self.key(customer),
             command,
             operation: None,
+            settles: None,
             new_customer: SystemClock.new_id(),
             now: self.now,
         }

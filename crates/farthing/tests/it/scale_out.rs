@@ -8,7 +8,8 @@ use std::path::Path;
 use crate::statements::{Driver, statements_of};
 
 /// Small tables that every machine has a copy of, and why.
-const REFERENCE_TABLES: [(&str, &str); 3] = [
+const REFERENCE_TABLES: [(&str, &str); 4] = [
+    ("reconciliations", "one row for each tenant"),
     ("prices", "a few versions of each price, written when a server starts"),
     ("api_keys", "a few keys of each tenant, asked for by their digest before the customer is known"),
     ("imports", "one row for each imported file"),

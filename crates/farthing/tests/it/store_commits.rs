@@ -6,7 +6,7 @@ use std::sync::Arc;
 use engine::{Command, Customer, CustomerChange, Decision, Profile, decide, id};
 use farthing::service::{Service, Settings};
 use farthing::store::{
-    Batch, CustomerKey, CustomerWrite, Loaded, Locked, Operation, Outcome, Owned, Prior, Store, StoreError,
+    Batch, CustomerKey, CustomerWrite, Loaded, Locked, Lookups, Operation, Outcome, Owned, Prior, Store, StoreError,
 };
 use futures_util::future::join_all;
 use uuid::Uuid;
@@ -175,7 +175,7 @@ async fn under_lock_customers_come_in_order_with_what_their_keys_made() {
         let ids = [charge.id, charge.id, answer.value.id, missing].map(|id| (jane.shard_key, id));
         let mut seen = None;
         store
-            .commit_locked(&keys, &ids, &mut |locked: Locked| {
+            .commit_locked(&keys, &Lookups { operations: ids.to_vec(), payments: Vec::new() }, &mut |locked: Locked| {
                 seen = Some(locked);
                 Batch::default()
             })
@@ -201,7 +201,7 @@ async fn a_batch_under_lock_that_never_fits_is_given_up() {
         let (batch, _) = decided(&product, "jane", &behind, &call(&product, "jane", "c1"));
         let mut asked = 0;
         let given_up = store
-            .commit_locked(&[product.key("jane")], &[], &mut |_| {
+            .commit_locked(&[product.key("jane")], &Lookups::default(), &mut |_| {
                 asked += 1;
                 batch.clone()
             })
@@ -241,7 +241,7 @@ async fn charge_locking(store: &dyn Store, product: &Product, who: &str) {
             let jane = locked.customers[0].as_ref().expect("she is there");
             decided(product, "jane", jane, &command).0
         };
-        store.commit_locked(&[product.key("jane")], &[], &mut decide).await.expect("the store answers");
+        store.commit_locked(&[product.key("jane")], &Lookups::default(), &mut decide).await.expect("the store answers");
     }
     assert_eq!(decisions, ROUNDS);
 }

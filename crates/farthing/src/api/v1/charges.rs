@@ -84,7 +84,15 @@ pub(in crate::api) fn request(
     command: Command,
     now: jiff::Timestamp,
 ) -> Request {
-    Request { catalog: caller.catalog().clone(), key, command, operation: None, new_customer: app.clock.new_id(), now }
+    Request {
+        catalog: caller.catalog().clone(),
+        key,
+        command,
+        operation: None,
+        settles: None,
+        new_customer: app.clock.new_id(),
+        now,
+    }
 }
 
 /// A part of a charge that a grant covered.

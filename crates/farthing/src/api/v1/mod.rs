@@ -7,5 +7,8 @@ pub(super) mod events;
 pub(super) mod explanation;
 pub(super) mod grants;
 pub(super) mod holds;
+pub(super) mod payment_methods;
+pub(super) mod payments;
+pub(super) mod purchases;
 pub(super) mod usage;
 pub(super) mod wallets;

@@ -83,7 +83,7 @@ pub(in crate::api) struct EntryView {
     /// What it is about.
     #[schema(value_type = String)]
     kind: EntryKind,
-    /// The charge or grant that caused it.
+    /// The charge, grant or refund that caused it.
     cause: String,
     /// The grant whose value moved.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,6 +109,7 @@ impl EntryView {
         let cause = match entry.kind {
             EntryKind::Charge | EntryKind::Repricing => Kind::Charge,
             EntryKind::Grant | EntryKind::Repayment | EntryKind::Expiry | EntryKind::Void => Kind::Grant,
+            EntryKind::Refund => Kind::Refund,
         };
         let public = |kind, id| PublicId { kind, shard_key, id }.to_string();
         Self {

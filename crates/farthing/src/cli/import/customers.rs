@@ -257,6 +257,7 @@ impl Customers<'_> {
             key: key.clone(),
             command,
             operation,
+            settles: None,
             new_customer: self.app.clock.new_id(),
             now: self.app.clock.now(),
         }

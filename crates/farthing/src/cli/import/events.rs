@@ -226,6 +226,7 @@ impl Events<'_> {
             key: CustomerKey::new(&self.catalog.tenant, customer),
             command,
             operation: None,
+            settles: None,
             new_customer: self.app.clock.new_id(),
             now: self.app.clock.now(),
         }

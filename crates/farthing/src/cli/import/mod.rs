@@ -104,9 +104,15 @@ async fn start(database: &Database, tenant: Tenant) -> Result<Arc<App>, Failure>
     let store = database.open().await?;
     // Who may read over the API has nothing to do with an import, nor should its settings stop one.
     let tenant = Tenant { jwt: None, ..tenant };
-    App::start(store, vec![tenant], Arc::new(SystemClock), service::Settings::default())
-        .await
-        .map_err(|error| Failure::Failed(error.to_string()))
+    App::start(
+        store,
+        vec![tenant],
+        std::collections::BTreeMap::new(),
+        Arc::new(SystemClock),
+        service::Settings::default(),
+    )
+    .await
+    .map_err(|error| Failure::Failed(error.to_string()))
 }
 
 /// Under which name the progress of an import is noted: what is imported, how, and from which content. Another mapping of

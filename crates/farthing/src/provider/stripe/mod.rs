@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use reqwest::Url;
 
-use super::secret::Secret;
 use super::{
     Customers, HostedPages, Invoices, PaymentMethods, Payments, Provider, ProviderError, Reconciliation, Refunds,
     Subscriptions, Webhooks,
 };
+use crate::auth::Secret;
 use client::{Client, ClientError};
 use error::CallError;
 

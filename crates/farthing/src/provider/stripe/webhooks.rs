@@ -13,8 +13,9 @@ use serde_json::Value;
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
+use super::Stripe;
 use super::object::PAYMENT_KEY;
-use super::{Secret, Stripe};
+use crate::auth::Secret;
 use crate::provider::{Notice, ProviderEvent, WebhookError, Webhooks};
 
 #[cfg(test)]

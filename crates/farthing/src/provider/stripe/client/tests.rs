@@ -14,9 +14,10 @@ use uuid::Uuid;
 
 use super::super::Stripe;
 use super::*;
+use crate::auth::Secret;
 use crate::provider::{
     Collection, Customers, NewCustomer, NewPayment, NewRefund, PaymentMethods, Payments, Reconciliation, Refunds,
-    Secret, SubscriptionChange, Subscriptions,
+    SubscriptionChange, Subscriptions,
 };
 
 /// One answer of the server.

@@ -1,0 +1,91 @@
+//! `[[packs]]`: what can be bought; and `[refunds]`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use engine::{Micros, Money, Pack, SpentPolicy};
+use toml::Spanned;
+
+use super::grant::{Assets, read_asset};
+use super::meter::find;
+use super::section::{NamePattern, Section};
+
+const MOST_PACKS: usize = 200;
+const LONGEST_TITLE: usize = 200;
+const DEFAULT_PRIORITY: i16 = 100;
+const HIGHEST_PRIORITY: i64 = 1_000;
+const MOST_DAYS: i64 = 36_500;
+const POLICIES: [(&str, SpentPolicy); 2] = [("owe", SpentPolicy::Owe), ("forgive", SpentPolicy::Forgive)];
+
+/// Reads all packs.
+pub(crate) fn read_packs(root: &mut Section<'_>, assets: &Assets<'_>) -> BTreeMap<Arc<str>, Pack> {
+    let mut packs = BTreeMap::new();
+    for section in root.sections("packs", "pack", MOST_PACKS) {
+        let (problems, at) = (section.problems, section.at);
+        let Some(pack) = read_pack(section, assets) else { continue };
+        if let Some(other) = packs.insert(pack.name.clone(), pack) {
+            problems.add(at, format!("there are two packs `{}`", other.name), "give this one another name");
+        }
+    }
+    packs
+}
+
+fn read_pack(mut section: Section<'_>, assets: &Assets<'_>) -> Option<Pack> {
+    for (field, example) in [("name", "name = \"starter\""), ("price", "price = \"20\"")] {
+        section.require(field, example);
+    }
+    let name = section.name("name", &NamePattern::SLUG).map(Spanned::into_inner);
+    let title = section.text("title");
+    if let Some(long) = title.as_ref().filter(|title| title.get_ref().chars().count() > LONGEST_TITLE) {
+        section.problems.add(long.span().start, "the title of a pack is too long", "keep it to 200 characters");
+    }
+    let price = read_price(&mut section, assets);
+    let asset = read_asset(&mut section, assets);
+    let is_currency = asset.as_ref().is_some_and(|asset| asset.currency().is_some());
+    if !is_currency && section.has("unit") {
+        section.require("amount", "amount = \"100\"");
+    }
+    let amount = section.micros("amount", Micros::new(1)).map(Spanned::into_inner);
+    let priority = section.integer("priority", 0..=HIGHEST_PRIORITY).and_then(|priority| i16::try_from(priority).ok());
+    let expires_after_days = section.integer("expires_after_days", 1..=MOST_DAYS);
+    let mut meters = Vec::new();
+    for meter in section.texts("meters") {
+        meters.extend(find(assets.meters, &meter, &section).map(|meter| meter.name.clone()));
+    }
+    section.finish();
+    let (name, price, asset) = (name?, price?, asset?);
+    // A pack that says nothing else gives what it costs.
+    let amount = amount.or_else(|| price.micros().ok().filter(|_| asset == price.currency))?;
+    Some(Pack {
+        name: Arc::from(name),
+        title: Arc::from(title.map_or(name, Spanned::into_inner)),
+        price,
+        asset,
+        amount,
+        priority: priority.unwrap_or(DEFAULT_PRIORITY),
+        expires_after_days,
+        meters,
+    })
+}
+
+/// The price, in whole minor units of its currency.
+fn read_price(section: &mut Section<'_>, assets: &Assets<'_>) -> Option<Money> {
+    let price = section.micros("price", Micros::new(1));
+    let named = section.has("price_currency");
+    let currency = section.currency("price_currency").map(Spanned::into_inner);
+    let currency = if named { currency } else { assets.currency.clone() }?;
+    let price = price?;
+    let money = Money::exactly(*price.get_ref(), &currency).ok();
+    if money.is_none() {
+        let problem = format!("{} cannot be paid in {currency}", price.get_ref());
+        section.problems.add(price.span().start, problem, "keep to the currency's smallest coin");
+    }
+    money
+}
+
+pub(crate) fn read_refunds(root: &mut Section<'_>) -> SpentPolicy {
+    let Some(mut section) = root.section("refunds", "[refunds]") else { return SpentPolicy::default() };
+    let policy = section.choice("spent", &POLICIES).unwrap_or_default();
+    section.finish();
+    policy
+}

@@ -1,0 +1,123 @@
+//! Inbound: what providers tell. A webhook is verified over its raw body, kept as it came, and answered at once; it is
+//! applied afterwards, by a job, as often as it takes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use serde_json::json;
+
+use crate::app::App;
+use crate::provider::{Provider, WebhookError};
+use crate::store::{EventRow, EventState, StoreError};
+
+/// The largest webhook that is taken, in bytes.
+const LARGEST: usize = 1024 * 1024;
+
+/// The providers by the names of their connections, each with its tenant.
+#[derive(Clone, Debug)]
+pub struct Inbound {
+    app: Arc<App>,
+    connections: Arc<BTreeMap<String, Connected>>,
+}
+
+/// A tenant and its provider.
+type Connected = (Arc<str>, Arc<dyn Provider>);
+
+/// Why a webhook was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum InboundError {
+    /// There is no such connection.
+    #[error("there is no connection with this name")]
+    UnknownConnection,
+    /// The provider has no webhooks.
+    #[error("the provider of this connection sends no webhooks")]
+    NoWebhooks,
+    /// It is not believed.
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
+    /// It could not be kept.
+    #[error("the event could not be kept; send it again")]
+    Store(StoreError),
+}
+
+impl Inbound {
+    /// What comes in for these providers, by tenant.
+    #[must_use]
+    pub fn new(app: Arc<App>, providers: &BTreeMap<Arc<str>, Arc<dyn Provider>>) -> Self {
+        let named = |(tenant, provider): (&Arc<str>, &Arc<dyn Provider>)| {
+            let connection = app.tenants.get(tenant)?.connection.as_ref()?;
+            Some((connection.name.clone(), (tenant.clone(), provider.clone())))
+        };
+        let connections = providers.iter().filter_map(named).collect();
+        Self { app, connections: Arc::new(connections) }
+    }
+
+    /// The webhook of every connection.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/v1/connections/{name}/webhook", post(webhook))
+            .layer(DefaultBodyLimit::max(LARGEST))
+            .with_state(self)
+    }
+
+    /// Verifies and keeps what came in for a connection. When this returns, it is durable.
+    ///
+    /// # Errors
+    /// As `InboundError` says; nothing is kept then.
+    pub async fn receive(&self, connection: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), InboundError> {
+        let (tenant, provider) = self.connections.get(connection).ok_or(InboundError::UnknownConnection)?;
+        let webhooks = provider.webhooks().ok_or(InboundError::NoWebhooks)?;
+        let headers: Vec<(&str, &[u8])> =
+            headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let event = webhooks.verify(&headers, body, self.app.clock.wall())?;
+        let row = EventRow {
+            tenant: tenant.clone(),
+            id: event.id,
+            kind: event.kind.to_string(),
+            body: std::str::from_utf8(body).map_err(|_| WebhookError::Malformed)?.to_owned(),
+            state: EventState::Due,
+            attempts: 0,
+            error: None,
+            received_at: self.app.clock.now(),
+        };
+        let new = self.app.store.keep_event(&row).await.map_err(InboundError::Store)?;
+        tracing::info!(event = "webhook", tenant = &**tenant, id = &*row.id, kind = row.kind, new);
+        self.app.inbox.wake();
+        Ok(())
+    }
+}
+
+async fn webhook(
+    State(inbound): State<Inbound>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let (status, code, error) = match inbound.receive(&name, &headers, &body).await {
+        Ok(()) => return axum::Json(json!({"received": true})).into_response(),
+        Err(error @ InboundError::UnknownConnection) => (StatusCode::NOT_FOUND, "unknown_connection", error),
+        Err(error @ InboundError::NoWebhooks) => (StatusCode::NOT_FOUND, "no_webhooks", error),
+        Err(InboundError::Webhook(error)) => {
+            tracing::warn!(event = "webhook_refused", connection = name, code = error.code());
+            (StatusCode::BAD_REQUEST, error.code(), error.into())
+        }
+        Err(InboundError::Store(cause)) => {
+            tracing::error!(event = "store_failed", error = %cause);
+            (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", InboundError::Store(cause))
+        }
+    };
+    let problem = json!({
+        "type": format!("urn:farthing:problem:{code}"), "title": status.canonical_reason(), "status": status.as_u16(),
+        "code": code, "detail": error.to_string(),
+    });
+    let mut response = (status, axum::Json(problem)).into_response();
+    let kind = HeaderValue::from_static("application/problem+json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}

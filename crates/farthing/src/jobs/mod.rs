@@ -1,0 +1,202 @@
+//! Jobs: what is done later, or again, until it is done: effects at the provider, events that it told of, and the
+//! comparison of its books with ours.
+//!
+//! What is due stands in the store, so any server does it, once, and none is needed for it to be remembered. Every
+//! result comes back as a command.
+
+mod event;
+mod outbox;
+mod payer;
+mod reconcile;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::Command;
+use jiff::{SignedDuration, Timestamp};
+use tokio::task::JoinSet;
+
+use crate::app::{App, TenantRuntime};
+use crate::provider::{Exchange, Provider};
+use crate::service::{Answer, Request, ServiceError};
+use crate::store::{CustomerKey, EffectRow, ExchangeRow, SettledEffect, StoreError};
+
+pub use reconcile::{Difference, Finding, Reconciled};
+
+/// The provider of each tenant that has one.
+pub type Providers = BTreeMap<Arc<str>, Arc<dyn Provider>>;
+
+/// How long whoever claimed something has it before others may try: longer than all attempts of one call together.
+const LEASE: SignedDuration = SignedDuration::from_secs(120);
+/// How many things are done at once.
+const AT_ONCE: i64 = 16;
+/// How often one looks for what is due when nobody says so.
+const TICK: Duration = Duration::from_secs(1);
+/// How often a provider is asked what happened.
+const RECONCILE: Duration = Duration::from_secs(300);
+/// How long events that need nothing more are kept.
+const KEEP_EVENTS: SignedDuration = SignedDuration::from_hours(24 * 30);
+const SHORTEST_BACKOFF_SECONDS: i64 = 5;
+const LONGEST_BACKOFF_SECONDS: i64 = 3_600;
+
+/// Who does the jobs.
+#[derive(Clone, Debug)]
+pub struct Jobs {
+    app: Arc<App>,
+    providers: Arc<Providers>,
+}
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The service had no answer, or refused.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// The provider has not answered for certain, or not at all. The text is for the log.
+    #[error("provider: {0}")]
+    Provider(String),
+    /// The tenant has no provider that could do it.
+    #[error("the tenant has no provider that can do this")]
+    NoProvider,
+    /// What it is about is not there.
+    #[error("{0} is not there")]
+    Missing(&'static str),
+}
+
+impl Jobs {
+    /// Jobs on an app, with the providers of its tenants.
+    #[must_use]
+    pub fn new(app: Arc<App>, providers: Providers) -> Self {
+        Self { app, providers: Arc::new(providers) }
+    }
+
+    /// Does what is due, as it becomes due. Ends when it is dropped; what is under way is then done by the next.
+    pub async fn run(self) {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(self.clone().run_effects());
+        tasks.spawn(self.clone().run_events());
+        tasks.spawn(self.run_reconciliation());
+        while tasks.join_next().await.is_some() {}
+    }
+
+    async fn run_effects(self) {
+        loop {
+            match self.do_effects().await {
+                Ok(0) => {
+                    let _ = tokio::time::timeout(TICK, self.app.outbox.written()).await;
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::error!(event = "effects_failed", %error);
+                    tokio::time::sleep(TICK).await;
+                }
+            }
+        }
+    }
+
+    async fn run_events(self) {
+        loop {
+            match self.apply_events().await {
+                Ok(0) => {
+                    let _ = tokio::time::timeout(TICK, self.app.inbox.written()).await;
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::error!(event = "events_failed", %error);
+                    tokio::time::sleep(TICK).await;
+                }
+            }
+        }
+    }
+
+    async fn run_reconciliation(self) {
+        loop {
+            tokio::time::sleep(RECONCILE).await;
+            for tenant in self.providers.keys() {
+                if let Err(error) = self.fetch_events(tenant).await {
+                    tracing::warn!(event = "reconciliation_failed", tenant = &**tenant, %error);
+                }
+            }
+            let Ok(before) = self.app.clock.now().checked_sub(KEEP_EVENTS) else { continue };
+            if let Err(error) = self.app.store.forget_events(before).await {
+                tracing::warn!(event = "upkeep_failed", %error);
+            }
+        }
+    }
+
+    fn tenant(&self, name: &str) -> Result<&Arc<TenantRuntime>, JobError> {
+        self.app.tenants.get(name).ok_or(JobError::Missing("the tenant"))
+    }
+
+    fn provider(&self, tenant: &str) -> Result<&Arc<dyn Provider>, JobError> {
+        self.providers.get(tenant).ok_or(JobError::NoProvider)
+    }
+
+    /// Brings a command to a customer.
+    async fn execute(
+        &self,
+        tenant: &str,
+        customer: &str,
+        command: Command,
+        settles: Option<SettledEffect>,
+    ) -> Result<Answer, JobError> {
+        let catalog = self.tenant(tenant)?.catalog.clone();
+        let key = CustomerKey::new(&catalog.tenant, customer);
+        let (new_customer, now) = (self.app.clock.new_id(), self.app.clock.now());
+        let request = Request { catalog, key, command, operation: None, settles, new_customer, now };
+        let answer = self.app.service.execute(request).await?;
+        if !answer.effects.is_empty() {
+            self.app.outbox.wake();
+        }
+        Ok(answer)
+    }
+
+    /// Keeps what was asked of the provider for an effect, before anything follows from it.
+    async fn record(&self, row: &EffectRow, exchanges: Vec<Exchange>) -> Result<(), JobError> {
+        // A hundred for each attempt: no operation takes more calls.
+        let first = row.attempts.saturating_mul(100);
+        let at = self.app.clock.now();
+        let kept = self.app.store.exchanges(&self.scope(&row.tenant), (row.shard_key, row.id)).await?;
+        let after = kept.last().map_or(first, |last| last.number.saturating_add(1)).max(first);
+        let rows: Vec<ExchangeRow> = (after..)
+            .zip(exchanges)
+            .map(|(number, exchange)| ExchangeRow {
+                number,
+                request: exchange.request,
+                status: exchange.status.map(i32::from),
+                request_id: exchange.request_id,
+                replayed: exchange.replayed,
+                reply: exchange.reply,
+                at,
+            })
+            .collect();
+        Ok(self.app.store.record_exchanges(row, &rows).await?)
+    }
+
+    fn scope(&self, tenant: &Arc<str>) -> crate::store::Scope {
+        crate::store::Scope { tenant: tenant.clone(), customer: None }
+    }
+}
+
+/// When to try again what was tried so often: 5 s, 10 s, 20 s, ... up to an hour.
+fn backoff(now: Timestamp, attempts: i32) -> Timestamp {
+    let doubled = u32::try_from(attempts).ok().and_then(|attempts| 2_i64.checked_pow(attempts));
+    let seconds = doubled.and_then(|factor| factor.checked_mul(SHORTEST_BACKOFF_SECONDS)).unwrap_or(i64::MAX);
+    now.checked_add(SignedDuration::from_secs(seconds.min(LONGEST_BACKOFF_SECONDS))).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_get_rarer_up_to_one_an_hour() {
+        let now: Timestamp = "2026-03-02T09:00:00Z".parse().unwrap();
+        let waits = [0, 1, 2, 9, 10, 31, i32::MAX].map(|attempts| backoff(now, attempts).duration_since(now).as_secs());
+        assert_eq!(waits, [5, 10, 20, 2_560, 3_600, 3_600, 3_600]);
+    }
+}
