@@ -1,7 +1,7 @@
 //! From what was asked to what is answered: key, route, faults, idempotency, handler, expansion, journal, log.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use crate::parameters::Parameters;
 use crate::request::{Caller, Request};
 use crate::routes::{self, Handler, Page, PageHandler, Target};
 use crate::server::{Shared, check_version, pretty};
-use crate::world::{Cause, World};
+use crate::world::{Cause, World, lock};
 use crate::{API_VERSION, expand, form};
 
 /// How many requests a world remembers for `GET /_sandbox/requests`.
@@ -86,9 +86,10 @@ pub(crate) async fn dispatch(shared: &Shared, asked: Asked) -> Option<Answer> {
 fn unknown(asked: &Asked) -> Answer {
     let error = match authenticate(asked.authorization.as_deref(), None) {
         Ok(_) => ApiError::unknown_path(&asked.method, &asked.path),
-        Err(error) if asked.path.starts_with("/v1/") && routes::methods(&asked.path).is_empty() => error,
+        Err(error) if asked.path.starts_with("/v1/") => error,
         Err(_) => ApiError::unknown_path(&asked.method, &asked.path),
     };
+    tracing::info!(event = "request", method = asked.method, path = asked.path, status = error.status);
     Answer::refusal(&error)
 }
 
@@ -111,10 +112,6 @@ struct Call<'a> {
     key: Option<(String, String)>,
     sent: Value,
     started: Instant,
-}
-
-fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {
-    world.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn api(shared: &Shared, asked: Asked, captures: Vec<String>, handler: Handler, kind: Kind) -> Option<Answer> {
@@ -169,6 +166,12 @@ fn parse(asked: &Asked, kind: Kind) -> Result<Value, ApiError> {
             Ok(body @ Value::Object(_)) => Ok(body),
             _ => Err(ApiError::invalid("The body must be a JSON object.")),
         };
+    }
+    if asked.body.trim_start().starts_with('{') {
+        return Err(ApiError::invalid(
+            "Invalid request (check that your POST content type is application/x-www-form-urlencoded). If you have any \
+             questions, we can help at https://support.stripe.com/.",
+        ));
     }
     Ok(form::parse(&format!("{}&{}", asked.query, asked.body)))
 }

@@ -34,7 +34,7 @@ impl World {
             data["previous_attributes"] = previous;
         }
         let id = self.new_id(kind::EVENT);
-        let mut event = json!({
+        let event = json!({
             "id": id,
             "object": "event",
             "api_version": API_VERSION,
@@ -49,11 +49,7 @@ impl World {
             "type": event_type,
         });
         self.save(kind::EVENT, &event);
-        let deliveries = webhook::queue(self, &event);
-        if deliveries > 0 {
-            event["pending_webhooks"] = json!(deliveries);
-            self.save(kind::EVENT, &event);
-        }
+        webhook::queue(self, &event);
     }
 }
 

@@ -13,10 +13,16 @@ pub(crate) fn parse(text: &str) -> Value {
     root
 }
 
-/// `a[b][0]` as `a`, `b`, `0`. What is not well formed is one name.
+/// How deep names may nest: no parameter of Stripe's comes near it.
+const DEEPEST: usize = 16;
+
+/// `a[b][0]` as `a`, `b`, `0`. What is not well formed, or too deep, is one name.
 fn segments(key: &str) -> Vec<String> {
     let Some((first, rest)) = key.split_once('[') else { return vec![key.to_owned()] };
     let Some(inside) = rest.strip_suffix(']') else { return vec![key.to_owned()] };
+    if inside.matches("][").count() >= DEEPEST {
+        return vec![key.to_owned()];
+    }
     std::iter::once(first).chain(inside.split("][")).map(str::to_owned).collect()
 }
 

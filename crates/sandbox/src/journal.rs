@@ -2,7 +2,7 @@
 //! start. A change is in the operating system's hands before its answer is sent: it survives the process, not the machine.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,18 +47,45 @@ impl Line {
 /// Where changes are written to.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    file: Option<Mutex<File>>,
+    file: Option<Mutex<Writer>>,
+    /// Held as long as the journal is open, so that no other sandbox writes it.
+    _lock: Option<File>,
+}
+
+#[derive(Debug)]
+struct Writer {
+    file: File,
+    /// How long the file is, in bytes.
+    length: u64,
+}
+
+impl Writer {
+    /// Appends whole lines. If that fails half way, the half is cut off again.
+    fn append(&mut self, text: &str) -> std::io::Result<()> {
+        if let Err(error) = self.file.write_all(text.as_bytes()) {
+            self.file.set_len(self.length)?;
+            return Err(error);
+        }
+        self.length += u64::try_from(text.len()).unwrap_or(0);
+        Ok(())
+    }
 }
 
 impl Journal {
     /// A journal that keeps nothing.
     pub(crate) fn none() -> Self {
-        Self { file: None }
+        Self { file: None, _lock: None }
     }
 
     /// Reads the file, makes the worlds as they were, and rewrites it in place.
     pub(crate) fn open(path: &Path, settings: &Arc<Settings>) -> Result<(Self, BTreeMap<String, World>), OpenError> {
         let failed = |source| OpenError::File { path: path.to_owned(), source };
+        let lock = File::create(path.with_extension("lock")).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { path: path.to_owned() }),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
         let mut worlds = BTreeMap::new();
         if path.exists() {
             replay(path, settings, &mut worlds)?;
@@ -72,7 +99,9 @@ impl Journal {
         file.sync_all().map_err(failed)?;
         std::fs::rename(&fresh, path).map_err(failed)?;
         let file = OpenOptions::new().append(true).open(path).map_err(failed)?;
-        Ok((Self { file: Some(Mutex::new(file)) }, worlds))
+        let length = file.metadata().map_err(failed)?.len();
+        let journal = Self { file: Some(Mutex::new(Writer { file, length })), _lock: Some(lock) };
+        Ok((journal, worlds))
     }
 
     /// Writes what a world has changed, and makes it final. If that fails, it is undone.
@@ -87,7 +116,7 @@ impl Journal {
                 text.push('\n');
             }
             let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(error) = file.write_all(text.as_bytes()) {
+            if let Err(error) = file.append(&text) {
                 world.undo();
                 return Err(error);
             }
@@ -99,10 +128,10 @@ impl Journal {
 
 fn replay(path: &Path, settings: &Arc<Settings>, worlds: &mut BTreeMap<String, World>) -> Result<(), OpenError> {
     let failed = |source| OpenError::File { path: path.to_owned(), source };
-    let mut lines = BufReader::new(File::open(path).map_err(failed)?).lines().enumerate().peekable();
+    let mut lines = BufReader::new(File::open(path).map_err(failed)?).split(b'\n').enumerate().peekable();
     while let Some((index, text)) = lines.next() {
         let text = text.map_err(failed)?;
-        match Line::parse(&text) {
+        match Line::parse(&String::from_utf8_lossy(&text)) {
             Some(line) => worlds
                 .entry(line.world.clone())
                 .or_insert_with_key(|name| World::new(name, settings.clone()))

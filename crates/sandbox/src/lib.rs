@@ -117,6 +117,12 @@ pub enum OpenError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// Another sandbox has the journal open.
+    #[error("{}: another sandbox has this file open", path.display())]
+    InUse {
+        /// The journal.
+        path: PathBuf,
+    },
     /// A line of the journal is none of the sandbox's.
     #[error("{}:{line}: this is not a line of a sandbox's journal; move the file away to begin anew", path.display())]
     Line {

@@ -193,12 +193,6 @@ pub(crate) fn find(method: &str, path: &str) -> Option<(Target, Vec<String>)> {
         .min_by_key(|(_, captures)| captures.len())
 }
 
-/// The methods that a path knows.
-pub(crate) fn methods(path: &str) -> Vec<&'static str> {
-    let routes = TABLE.iter().flat_map(|section| section.iter());
-    routes.filter(|route| captures(route.path, path).is_some()).map(|route| route.method).collect()
-}
-
 fn captures(pattern: &str, path: &str) -> Option<Vec<String>> {
     let mut captured = Vec::new();
     let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));

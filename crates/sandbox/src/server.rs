@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use crate::dispatch::{self, Answer, Asked};
 use crate::error::ApiError;
 use crate::journal::Journal;
-use crate::world::World;
+use crate::world::{World, lock};
 use crate::{Settings, idempotency, time, webhook};
 
 /// How long requests under way may take once the server stops.
@@ -88,7 +88,11 @@ pub(crate) async fn serve(
         () = graceful.shutdown() => {}
         () = tokio::time::sleep(GRACE) => tracing::warn!(event = "connections_dropped"),
     }
-    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    for task in tasks {
+        task.abort();
+        // Ended, it has let go of the journal.
+        let _ = task.await;
+    }
     Ok(())
 }
 
@@ -98,7 +102,7 @@ async fn keep_time(shared: Arc<Shared>) {
     loop {
         seconds.tick().await;
         for world in shared.all_worlds() {
-            let mut world = world.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut world = lock(&world);
             time::run_due(&mut world);
             idempotency::forget_old(&mut world);
             if !world.is_changed() {

@@ -1,18 +1,20 @@
 //! Webhooks on their way: which endpoints want an event, and the task that signs, sends and sends again.
 
-use std::sync::{Arc, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hmac::{Hmac, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
+use tokio::task::JoinSet;
 
 use crate::fault::{FaultKind, matches};
 use crate::kind;
 use crate::server::Shared;
 use crate::time::wall_milliseconds;
 use crate::versions;
-use crate::world::World;
+use crate::world::{World, lock};
 
 /// What `endpoint` begins with where it is not a webhook endpoint of the API, but one of `Settings::forward_to`.
 const FORWARD: &str = "forward_";
@@ -24,8 +26,8 @@ struct Destination {
     version: Option<String>,
 }
 
-/// Queues an event for every endpoint that wants it, and says how many those are.
-pub(crate) fn queue(world: &mut World, event: &Value) -> usize {
+/// Queues an event for every endpoint that wants it.
+pub(crate) fn queue(world: &mut World, event: &Value) {
     let event_type = event["type"].as_str().unwrap_or_default().to_owned();
     let mut endpoints: Vec<String> = world
         .all(kind::WEBHOOK_ENDPOINT)
@@ -37,7 +39,9 @@ pub(crate) fn queue(world: &mut World, event: &Value) -> usize {
             endpoints.push(format!("{FORWARD}{index}"));
         }
     }
-    endpoints.iter().map(|endpoint| enqueue(world, event, endpoint)).filter(|queued| *queued).count()
+    for endpoint in endpoints {
+        enqueue(world, event, &endpoint);
+    }
 }
 
 fn wants(endpoint: &Value, event_type: &str) -> bool {
@@ -45,11 +49,11 @@ fn wants(endpoint: &Value, event_type: &str) -> bool {
 }
 
 /// Queues an event for one endpoint, unless a fault loses it.
-fn enqueue(world: &mut World, event: &Value, endpoint: &str) -> bool {
+fn enqueue(world: &mut World, event: &Value, endpoint: &str) {
     let event_type = event["type"].as_str().unwrap_or_default().to_owned();
     let fault = world.take_webhook_fault(&event_type);
     let delay = match &fault {
-        Some(fault) if fault.kind == FaultKind::LoseWebhook => return false,
+        Some(fault) if fault.kind == FaultKind::LoseWebhook => return,
         Some(fault) if fault.kind == FaultKind::DelayWebhook => i64::from(fault.seconds) * 1000,
         _ => 0,
     };
@@ -58,7 +62,6 @@ fn enqueue(world: &mut World, event: &Value, endpoint: &str) -> bool {
         send(world, event, endpoint, wall_milliseconds());
     }
     hold_back(world, &event_type, &delivery);
-    true
 }
 
 /// Puts a delivery into the queue, and gives its id.
@@ -69,6 +72,7 @@ pub(crate) fn send(world: &mut World, event: &Value, endpoint: &str, at: i64) ->
         "order": world.ids.drawn,
     });
     world.save(kind::DELIVERY, &delivery);
+    note_pending(world, event["id"].as_str().unwrap_or_default(), endpoint, true);
     id
 }
 
@@ -100,15 +104,21 @@ fn hold_back(world: &mut World, event_type: &str, id: &str) {
 
 /// Delivers until it is aborted: one delivery at a time for each endpoint, in order.
 pub(crate) async fn deliver(shared: Arc<Shared>) {
+    // Aborted with this task: what was under way then is delivered again after the next start.
+    let mut attempts = JoinSet::new();
+    for world in shared.all_worlds() {
+        lock(&world).endpoints_in_use.clear();
+    }
     loop {
+        while attempts.try_join_next().is_some() {}
         let mut next = wall_milliseconds() + 1000;
         for world in shared.all_worlds() {
-            let mut locked = world.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut locked = lock(&world);
             let (ready, later) = ready(&locked);
             next = next.min(later);
             for (id, endpoint) in ready {
                 locked.endpoints_in_use.insert(endpoint.clone());
-                tokio::spawn(attempt(shared.clone(), world.clone(), id, endpoint));
+                attempts.spawn(attempt(shared.clone(), world.clone(), id, endpoint));
             }
         }
         let pause = u64::try_from(next - wall_milliseconds()).unwrap_or(0).clamp(1, 1000);
@@ -123,7 +133,7 @@ pub(crate) async fn deliver(shared: Arc<Shared>) {
 fn ready(world: &World) -> (Vec<(String, String)>, i64) {
     let now = wall_milliseconds();
     let mut later = i64::MAX;
-    let mut first: std::collections::BTreeMap<&str, (i64, &str)> = std::collections::BTreeMap::new();
+    let mut first: BTreeMap<&str, (i64, &str)> = BTreeMap::new();
     for delivery in world.all(kind::DELIVERY) {
         let (Some(id), Some(endpoint)) = (delivery["id"].as_str(), delivery["endpoint"].as_str()) else { continue };
         let next_at = delivery["next_at"].as_i64().unwrap_or(0);
@@ -138,16 +148,16 @@ fn ready(world: &World) -> (Vec<(String, String)>, i64) {
     (first.into_iter().map(|(endpoint, (_, id))| (id.to_owned(), endpoint.to_owned())).collect(), later)
 }
 
-async fn attempt(shared: Arc<Shared>, world: Arc<std::sync::Mutex<World>>, id: String, endpoint: String) {
-    let prepared = prepare(&world.lock().unwrap_or_else(PoisonError::into_inner), &id, &endpoint);
+async fn attempt(shared: Arc<Shared>, world: Arc<Mutex<World>>, id: String, endpoint: String) {
+    let prepared = prepare(&lock(&world), &id, &endpoint);
     let outcome = match &prepared {
         None => None,
         Some((destination, body)) => Some(post(&shared, destination, body).await),
     };
-    let mut world = world.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut world = lock(&world);
     world.endpoints_in_use.remove(&endpoint);
     match outcome {
-        None => world.forget(kind::DELIVERY, &id),
+        None => give_up(&mut world, &id, &endpoint),
         Some(outcome) => settle(&mut world, &id, &endpoint, &outcome),
     }
     if let Err(error) = shared.journal.commit(&mut world) {
@@ -226,7 +236,7 @@ fn settle(world: &mut World, id: &str, endpoint: &str, outcome: &Result<u16, Str
     );
     if (200..300).contains(&status) {
         world.forget(kind::DELIVERY, id);
-        arrived(world, &event_id);
+        note_pending(world, &event_id, endpoint, false);
         return;
     }
     let retries = &world.settings.webhook_retries;
@@ -241,11 +251,25 @@ fn settle(world: &mut World, id: &str, endpoint: &str, outcome: &Result<u16, Str
     }
 }
 
-fn arrived(world: &mut World, event_id: &str) {
+/// Drops a delivery whose endpoint takes nothing any more.
+fn give_up(world: &mut World, id: &str, endpoint: &str) {
+    let event = world.get(kind::DELIVERY, id).and_then(|delivery| delivery["event"].as_str()).map(str::to_owned);
+    world.forget(kind::DELIVERY, id);
+    note_pending(world, &event.unwrap_or_default(), endpoint, false);
+}
+
+/// Notes beside an event whether it has yet to arrive at an endpoint. `pending_webhooks` counts for how many that is so,
+/// however often it is sent to each.
+fn note_pending(world: &mut World, event_id: &str, endpoint: &str, pending: bool) {
     let Some(mut event) = world.get(kind::EVENT, event_id).cloned() else { return };
-    let pending = event["pending_webhooks"].as_u64().unwrap_or(0);
-    event["pending_webhooks"] = json!(pending.saturating_sub(1));
+    let mut endpoints = world.hidden(kind::EVENT, event_id)["pending"].as_array().cloned().unwrap_or_default();
+    endpoints.retain(|one| one != endpoint);
+    if pending {
+        endpoints.push(json!(endpoint));
+    }
+    event["pending_webhooks"] = json!(endpoints.len());
     world.save(kind::EVENT, &event);
+    world.hide(kind::EVENT, event_id, json!({ "pending": endpoints }));
 }
 
 #[cfg(test)]

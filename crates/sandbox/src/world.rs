@@ -2,7 +2,7 @@
 //! them. A request, or a thing that is due, changes the world as a whole: `commit` or `undo` ends it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde_json::{Value, json};
 
@@ -38,6 +38,16 @@ pub(crate) struct Cause {
     pub(crate) idempotency_key: Option<String>,
     pub(crate) method: String,
     pub(crate) path: String,
+}
+
+/// Locks a world. What somebody has left half done who panicked under the lock is undone.
+pub(crate) fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {
+    world.lock().unwrap_or_else(|poisoned| {
+        let mut locked = poisoned.into_inner();
+        locked.undo();
+        world.clear_poison();
+        locked
+    })
 }
 
 /// Everything of one key.

@@ -1,6 +1,6 @@
 //! Events (docs.stripe.com/api/events), and the repeat that Stripe's CLI asks for (`stripe events resend`).
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::error::ApiError;
 use crate::fault::matches;
@@ -34,20 +34,16 @@ pub(crate) fn list(world: &mut World, request: &Request) -> Result<Value, ApiErr
 
 /// `POST /v1/events/{}/retry`: sends it again, to one endpoint or to all that want it.
 pub(crate) fn retry(world: &mut World, request: &Request) -> Result<Value, ApiError> {
-    let mut event = world.find(kind::EVENT, request.id(), "id")?.clone();
+    let event = world.find(kind::EVENT, request.id(), "id")?.clone();
     let endpoint = request.parameters.text("webhook_endpoint")?;
     request.parameters.text("account")?;
     request.parameters.finish()?;
-    let queued = match endpoint {
+    match endpoint {
         None => webhook::queue(world, &event),
         Some(endpoint) => {
             world.find(kind::WEBHOOK_ENDPOINT, &endpoint, "webhook_endpoint")?;
             webhook::send(world, &event, &endpoint, wall_milliseconds());
-            1
         }
-    };
-    let pending = event["pending_webhooks"].as_u64().unwrap_or(0);
-    event["pending_webhooks"] = json!(pending.max(u64::try_from(queued).unwrap_or(pending)));
-    world.save(kind::EVENT, &event);
-    Ok(event)
+    }
+    world.find(kind::EVENT, request.id(), "id").cloned()
 }

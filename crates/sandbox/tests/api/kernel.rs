@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sandbox::Settings;
+use sandbox::{Forward, OpenError, Sandbox, Settings};
 use serde_json::json;
 
 use crate::client::{Client, Endpoint, quick};
@@ -171,6 +171,154 @@ async fn a_journal_brings_everything_back() {
     let hook = closed.wait_for(1).await.remove(0);
     let (time, digest) = hook.signature.strip_prefix("t=").unwrap().split_once(",v1=").unwrap();
     assert_eq!(digest, hmac(endpoint["secret"].as_str().unwrap(), &format!("{time}.{}", hook.body)));
+}
+
+#[tokio::test]
+async fn a_payment_under_way_and_a_webhook_outlive_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings { file: Some(folder.path().join("sandbox.jsonl")), ..quick() };
+    let stripe = Client::with(settings.clone()).await;
+    let customer = stripe.post(CUSTOMERS, &[]).await.ok();
+    let setup = [
+        ("customer", customer["id"].as_str().unwrap()),
+        ("payment_method", "pm_card_authenticationRequiredOnSetup"),
+        ("setup_future_usage", "off_session"),
+    ];
+    let form =
+        [&setup[..], &[("amount", "2000"), ("currency", "usd"), ("confirm", "true"), ("use_stripe_sdk", "true")]];
+    let intent = stripe.post("/v1/payment_intents", &form.concat()).await.ok();
+    let endpoint = Endpoint::new(&[503; 2]).await;
+    let wanted = [("url", endpoint.url.as_str()), ("enabled_events[]", "customer.updated")];
+    stripe.post("/v1/webhook_endpoints", &wanted).await.ok();
+    stripe.control("/_sandbox/faults", json!({"kind": "delay_webhook", "seconds": 1})).await;
+    stripe.post(&format!("{CUSTOMERS}/{}", customer["id"].as_str().unwrap()), &[("name", "Ada")]).await.ok();
+    stripe.stop().await;
+    assert_eq!(endpoint.types().len(), 0);
+
+    let stripe = Client::with(settings).await;
+    let secret = intent["client_secret"].as_str().unwrap();
+    let path = format!("/pages/example/3ds/{}", intent["id"].as_str().unwrap());
+    stripe.post(&path, &[("client_secret", secret), ("outcome", "authorise"), ("framed", "true")]).await;
+    let paid = stripe.get(&format!("/v1/payment_intents/{}", intent["id"].as_str().unwrap())).await.ok();
+    assert_eq!(paid["status"], "succeeded");
+    let off_session = [
+        ("amount", "2000"),
+        ("currency", "usd"),
+        ("confirm", "true"),
+        ("use_stripe_sdk", "true"),
+        ("off_session", "true"),
+        ("customer", customer["id"].as_str().unwrap()),
+        ("payment_method", paid["payment_method"].as_str().unwrap()),
+    ];
+    assert_eq!(
+        stripe.post("/v1/payment_intents", &off_session).await.ok()["status"],
+        "succeeded",
+        "it is still set up"
+    );
+    endpoint.wait_for(3).await;
+    let ids: std::collections::BTreeSet<String> =
+        endpoint.hooks().iter().map(|hook| hook.event()["id"].to_string()).collect();
+    assert_eq!(ids.len(), 1, "one event, tried until it was taken");
+}
+
+#[test]
+fn a_journal_is_read_with_care() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sandbox.jsonl");
+    let settings = Settings { file: Some(path.clone()), ..quick() };
+    let line = r#"{"document":{"id":"cus_1","object":"customer"},"id":"cus_1","kind":"customer","world":"example"}"#;
+    let torn = [line.as_bytes(), b"\n{\"world\":\"caf\xc3"].concat();
+    std::fs::write(&path, torn).unwrap();
+    let open = Sandbox::open(settings.clone()).unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{line}\n"), "half a last line was never answered");
+    let second = Sandbox::open(settings.clone()).unwrap_err();
+    assert!(matches!(second, OpenError::InUse { .. }), "{second}");
+    drop(open);
+    std::fs::write(&path, format!("{line}\nsomething else\n{line}\n")).unwrap();
+    let foreign = Sandbox::open(settings).unwrap_err();
+    assert!(foreign.to_string().contains("sandbox.jsonl:2:"), "{foreign}");
+}
+
+#[tokio::test]
+async fn pending_webhooks_count_endpoints_and_not_tries() {
+    let stripe = Client::new().await;
+    let (good, bad) = (Endpoint::new(&[]).await, Endpoint::new(&[500; 50]).await);
+    for endpoint in [&good, &bad] {
+        stripe.post("/v1/webhook_endpoints", &[("url", &endpoint.url), ("enabled_events[]", "*")]).await.ok();
+    }
+    stripe.control("/_sandbox/faults", json!({"kind": "repeat_webhook"})).await;
+    stripe.post(CUSTOMERS, &[]).await.ok();
+    good.wait_for(2).await;
+    bad.wait_for(6).await;
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    assert_eq!(bad.types().len(), 6, "five tries again, then it is given up");
+    let undelivered = stripe.get("/v1/events?delivery_success=false").await.ok();
+    assert_eq!(undelivered["data"][0]["pending_webhooks"], 1);
+}
+
+#[tokio::test]
+async fn settings_bring_faults_and_forwarding() {
+    let endpoint = Endpoint::new(&[]).await;
+    let forward = |world: Option<&str>| Forward {
+        world: world.map(str::to_owned),
+        url: endpoint.url.clone(),
+        secret: "whsec_forward".to_owned(),
+    };
+    let settings = Settings {
+        forward_to: vec![forward(None), forward(Some("other"))],
+        faults: vec!["error_before:method=POST".parse().unwrap()],
+        ..quick()
+    };
+    let stripe = Client::with(settings).await;
+    stripe.post(CUSTOMERS, &[]).await.error(500);
+    stripe.post(CUSTOMERS, &[]).await.ok();
+    let hook = endpoint.wait_for(1).await.remove(0);
+    let (time, digest) = hook.signature.strip_prefix("t=").unwrap().split_once(",v1=").unwrap();
+    assert_eq!(digest, hmac("whsec_forward", &format!("{time}.{}", hook.body)));
+    let other = stripe.as_key("sk_test_other");
+    other.post(CUSTOMERS, &[]).await.error(500);
+    other.post(CUSTOMERS, &[]).await.ok();
+    endpoint.wait_for(3).await;
+}
+
+#[tokio::test]
+async fn what_is_not_a_form_is_refused_and_nothing_breaks() {
+    let stripe = Client::new().await;
+    let deep = format!("a{}=1", "[b]".repeat(100_000));
+    for body in [r#"{"email": "ada@example.com"}"#, &deep, "%", "=&=&[]=&a[=1&]=2"] {
+        let request = stripe.form(CUSTOMERS, &[]).body(body.to_owned());
+        Client::send(request).await.unwrap().error(400);
+    }
+    stripe.post(CUSTOMERS, &[]).await.ok();
+}
+
+#[tokio::test]
+async fn lists_expand_what_they_hold() {
+    let stripe = Client::new().await;
+    let form = [
+        ("amount", "2000"),
+        ("currency", "usd"),
+        ("confirm", "true"),
+        ("use_stripe_sdk", "true"),
+        ("payment_method", "pm_card_visa"),
+    ];
+    stripe.post("/v1/payment_intents", &form).await.ok();
+    stripe.post("/v1/payment_intents", &form[..2]).await.ok();
+    let path = "/v1/payment_intents?expand[]=data.latest_charge.balance_transaction&expand[]=data.payment_method";
+    let list = stripe.get(path).await.ok();
+    assert_eq!(list["data"][0]["latest_charge"], json!(null), "nothing there to expand");
+    assert_eq!(list["data"][1]["latest_charge"]["balance_transaction"]["net"], 1912);
+    assert_eq!(list["data"][1]["payment_method"]["card"]["last4"], "4242");
+    for (path, word) in
+        [("data.status", "cannot be expanded"), ("data.invoice", "doesn't exist"), ("a.b.c.d.e", "4 levels")]
+    {
+        let error = stripe.get(&format!("/v1/payment_intents?expand[]={path}")).await.error(400);
+        assert!(error["message"].as_str().unwrap().contains(word), "{error}");
+    }
+    let before = stripe.get("/v1/payment_intents").await.ok();
+    let wrong = [&form[..2], &[("expand[]", "invoice")]].concat();
+    stripe.post("/v1/payment_intents", &wrong).await.error(400);
+    assert_eq!(stripe.get("/v1/payment_intents").await.ok(), before, "a refusal leaves nothing");
 }
 
 #[tokio::test]
