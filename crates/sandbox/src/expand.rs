@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::error::ApiError;
 use crate::kind::{self, Kind};
+use crate::objects::prices;
 use crate::objects::refunds;
 use crate::world::World;
 
@@ -41,6 +42,9 @@ const TABLE: &[(Kind, &str, To)] = &[
     (kind::DISPUTE, "charge", To::Kind(kind::CHARGE)),
     (kind::DISPUTE, "payment_intent", To::Kind(kind::PAYMENT_INTENT)),
     (kind::BALANCE_TRANSACTION, "source", To::Any),
+    (kind::PRODUCT, "default_price", To::Kind(kind::PRICE)),
+    (kind::PRICE, "product", To::Kind(kind::PRODUCT)),
+    (kind::PRICE, "tiers", To::Made(prices::tiers)),
 ];
 
 /// Expands a path in an answer.

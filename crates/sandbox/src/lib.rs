@@ -38,6 +38,7 @@ mod objects;
 mod pages;
 mod parameters;
 mod payment;
+mod period;
 mod request;
 mod routes;
 mod server;

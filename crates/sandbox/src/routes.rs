@@ -9,6 +9,7 @@ use crate::objects::{
     balance_transactions, charges, customers, disputes, events, payment_intents, payment_methods, refunds,
     setup_intents, tokens, webhook_endpoints,
 };
+use crate::objects::{coupons, prices, products, tax_rates, test_clocks};
 use crate::pages::three_d_secure;
 use crate::request::Request;
 use crate::world::World;
@@ -87,6 +88,8 @@ const TABLE: &[&[Route]] = &[
     DISPUTES,
     EVENTS,
     WEBHOOK_ENDPOINTS,
+    CATALOG,
+    TEST_CLOCKS,
     PAGES,
 ];
 
@@ -182,6 +185,34 @@ const WEBHOOK_ENDPOINTS: &[Route] = &[
 
 const PAGES: &[Route] =
     &[page("GET", "/pages/{}/3ds/{}", three_d_secure::show), page("POST", "/pages/{}/3ds/{}", three_d_secure::answer)];
+const CATALOG: &[Route] = &[
+    post("/v1/products", products::create),
+    get("/v1/products", products::list),
+    get("/v1/products/{}", products::retrieve),
+    post("/v1/products/{}", products::update),
+    delete("/v1/products/{}", products::delete),
+    post("/v1/prices", prices::create),
+    get("/v1/prices", prices::list),
+    get("/v1/prices/{}", prices::retrieve),
+    post("/v1/prices/{}", prices::update),
+    post("/v1/coupons", coupons::create),
+    get("/v1/coupons", coupons::list),
+    get("/v1/coupons/{}", coupons::retrieve),
+    post("/v1/coupons/{}", coupons::update),
+    delete("/v1/coupons/{}", coupons::delete),
+    post("/v1/tax_rates", tax_rates::create),
+    get("/v1/tax_rates", tax_rates::list),
+    get("/v1/tax_rates/{}", tax_rates::retrieve),
+    post("/v1/tax_rates/{}", tax_rates::update),
+];
+
+const TEST_CLOCKS: &[Route] = &[
+    post("/v1/test_helpers/test_clocks", test_clocks::create),
+    get("/v1/test_helpers/test_clocks", test_clocks::list),
+    get("/v1/test_helpers/test_clocks/{}", test_clocks::retrieve),
+    delete("/v1/test_helpers/test_clocks/{}", test_clocks::delete),
+    post("/v1/test_helpers/test_clocks/{}/advance", test_clocks::advance),
+];
 
 /// The route of a request, and what stands at its `{}`.
 pub(crate) fn find(method: &str, path: &str) -> Option<(Target, Vec<String>)> {

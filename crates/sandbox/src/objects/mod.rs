@@ -2,12 +2,17 @@
 
 pub(crate) mod balance_transactions;
 pub(crate) mod charges;
+pub(crate) mod coupons;
 pub(crate) mod customers;
 pub(crate) mod disputes;
 pub(crate) mod events;
 pub(crate) mod payment_intents;
 pub(crate) mod payment_methods;
+pub(crate) mod prices;
+pub(crate) mod products;
 pub(crate) mod refunds;
 pub(crate) mod setup_intents;
+pub(crate) mod tax_rates;
+pub(crate) mod test_clocks;
 pub(crate) mod tokens;
 pub(crate) mod webhook_endpoints;

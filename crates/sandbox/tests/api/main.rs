@@ -9,5 +9,7 @@ mod disputes;
 mod kernel;
 mod payment_intents;
 mod payment_methods;
+mod products;
 mod refunds;
 mod setup_intents;
+mod test_clocks;
