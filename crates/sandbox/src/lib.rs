@@ -15,6 +15,8 @@
 //! 8. It returns the document. Any error undoes everything, except `ApiError::card(..)` and what says `.keeping()`.
 //! 9. Lists: `list::page(world, request, kind, |object| ..)`. What can be expanded: lines in the table of `expand.rs`.
 //!    What happens with time: a finder in `time.rs`.
+//!    What is paid goes through `payment::attempt`; what follows when a payment ends elsewhere (on the 3-D Secure page, by its
+//!    own API) is a line in the `FOLLOWERS` of `payment.rs` or `objects/setup_intents.rs`.
 //! 10. Its paths: a section in `routes.rs`. Its tests: `tests/api/NOUN.rs`.
 
 #![expect(dead_code, reason = "the objects that use the rest of the kernel are being added")]

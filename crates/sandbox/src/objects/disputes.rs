@@ -67,7 +67,7 @@ pub(crate) fn open(world: &mut World, charge: &str, reason: &str) {
         "evidence": evidence,
         "evidence_details": {
             "due_by": created + NINE_DAYS, "enhanced_eligibility": {}, "has_evidence": false, "past_due": false,
-            "submission_count": 0,
+            "submission_count": 0, "submission_method": "not_submitted",
         },
         "is_charge_refundable": false,
         "livemode": false,
@@ -75,7 +75,7 @@ pub(crate) fn open(world: &mut World, charge: &str, reason: &str) {
         "payment_intent": charge["payment_intent"],
         "payment_method_details": {
             "card": {
-                "brand": charge["payment_method_details"]["card"]["brand"], "case_type": "chargeback",
+                "brand": charge["payment_method_details"]["card"]["brand"], "network": charge["payment_method_details"]["card"]["network"], "case_type": "chargeback",
                 "network_reason_code": if reason == "fraudulent" { "10.4" } else { "13.1" },
             },
             "type": "card",
@@ -128,6 +128,7 @@ pub(crate) fn update(world: &mut World, request: &Request) -> Result<Value, ApiE
     }
     if submit {
         dispute["evidence_details"]["submission_count"] = json!(1);
+        dispute["evidence_details"]["submission_method"] = json!("manual");
         dispute["status"] = json!("under_review");
     }
     world.save(kind::DISPUTE, &dispute);

@@ -331,3 +331,95 @@ async fn a_seed_makes_ids_repeatable() {
     }
     assert_eq!(ids[0], ids[1]);
 }
+
+#[tokio::test]
+async fn who_hangs_up_finds_the_effect_later() {
+    let stripe = Client::new().await;
+    stripe.control("/_sandbox/faults", json!({"kind": "slow", "seconds": 1})).await;
+    let impatient = stripe.form(CUSTOMERS, &[]).header("Idempotency-Key", "key").timeout(Duration::from_millis(200));
+    assert!(Client::send(impatient).await.unwrap_err().is_timeout());
+    assert_eq!(stripe.post_keyed(CUSTOMERS, &[], "key").await.unwrap().status, 409, "the first is still under way");
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    let again = stripe.post_keyed(CUSTOMERS, &[], "key").await.unwrap();
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    assert_eq!(stripe.get(CUSTOMERS).await.ok()["data"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_sandbox_that_stops_answers_what_is_under_way() {
+    let stripe = Client::new().await;
+    stripe.control("/_sandbox/faults", json!({"kind": "slow", "seconds": 1})).await;
+    let under_way = tokio::spawn(Client::send(stripe.form(CUSTOMERS, &[("name", "Ada")])));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    stripe.stop().await;
+    assert_eq!(under_way.await.unwrap().unwrap().ok()["name"], "Ada");
+}
+
+#[tokio::test]
+async fn a_silent_endpoint_is_tried_again_and_holds_nobody_else_up() {
+    let stripe = Client::with(Settings { webhook_timeout: Duration::from_millis(150), ..quick() }).await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let good = Endpoint::new(&[]).await;
+    for url in [&url, &good.url] {
+        stripe.post("/v1/webhook_endpoints", &[("url", url), ("enabled_events[]", "*")]).await.ok();
+    }
+    for _ in 0..3 {
+        stripe.post(CUSTOMERS, &[]).await.ok();
+    }
+    let begun = std::time::Instant::now();
+    good.wait_for(3).await;
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        open.push(silent.accept().await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn an_old_endpoint_gets_the_old_fields() {
+    let stripe = Client::new().await;
+    let (old, new) = (Endpoint::new(&[]).await, Endpoint::new(&[]).await);
+    for (endpoint, version) in [(&old, "2024-06-20"), (&new, "2025-09-30.clover")] {
+        let form = [
+            ("url", endpoint.url.as_str()),
+            ("enabled_events[]", "payment_intent.succeeded"),
+            ("api_version", version),
+        ];
+        stripe.post("/v1/webhook_endpoints", &form).await.ok();
+    }
+    let wrong = [("url", "http://127.0.0.1:1"), ("enabled_events[]", "*"), ("api_version", "latest")];
+    assert_eq!(stripe.post("/v1/webhook_endpoints", &wrong).await.error(400)["param"], "api_version");
+    let form = [
+        ("amount", "2000"),
+        ("currency", "usd"),
+        ("confirm", "true"),
+        ("use_stripe_sdk", "true"),
+        ("payment_method", "pm_card_visa"),
+    ];
+    stripe.post("/v1/payment_intents", &form).await.ok();
+    let (old, new) = (old.wait_for(1).await[0].event(), new.wait_for(1).await[0].event());
+    assert_eq!((&old["api_version"], old["data"]["object"].get("invoice")), (&json!("2024-06-20"), Some(&json!(null))));
+    assert_eq!((&new["api_version"], new["data"]["object"].get("invoice")), (&json!("2025-09-30.clover"), None));
+    assert_eq!(old["id"], new["id"]);
+}
+
+#[tokio::test]
+async fn versions_are_echoed_and_checked() {
+    let stripe = Client::new().await;
+    let with = |version: &str| Client::send(stripe.form(CUSTOMERS, &[]).header("Stripe-Version", version));
+    assert_eq!(with("2025-03-31.basil").await.unwrap().header("stripe-version"), Some("2025-03-31.basil"));
+    with("2025-13-31.basil").await.unwrap().error(400);
+}
+
+#[tokio::test]
+async fn a_frozen_world_moves_only_forward_and_can_be_let_go() {
+    let stripe = Client::new().await;
+    stripe.control("/_sandbox/clock", json!({"now": 1_900_000_000})).await;
+    assert_eq!(stripe.post(CUSTOMERS, &[]).await.ok()["created"], 1_900_000_000);
+    let request = stripe.form("/_sandbox/clock", &[]).body(json!({"now": 1_800_000_000}).to_string());
+    Client::send(request).await.unwrap().error(400);
+    let clock = stripe.control("/_sandbox/clock", json!({"now": null})).await;
+    assert_eq!((&clock["frozen"], &clock["now"]), (&json!(false), &clock["wall"]));
+    assert_eq!(stripe.as_key("sk_test_other").get("/_sandbox/clock").await.ok()["frozen"], false);
+}

@@ -50,3 +50,36 @@ async fn failing_and_pending_ones_turn_later() {
     }
     assert!(events(&stripe).await.contains(&"refund.failed".to_owned()));
 }
+
+#[tokio::test]
+async fn a_race_refunds_once() {
+    let stripe = Client::new().await;
+    let intent = stripe.post("/v1/payment_intents", &paying("pm_card_visa", &[])).await.ok();
+    let form = [("payment_intent", intent["id"].as_str().unwrap())];
+    let mut racers = tokio::task::JoinSet::new();
+    for number in 0..8 {
+        racers.spawn(Client::send(stripe.form("/v1/refunds", &form).header("Idempotency-Key", number.to_string())));
+    }
+    let mut refunded = 0;
+    while let Some(answer) = racers.join_next().await {
+        let answer = answer.unwrap().unwrap();
+        match answer.status {
+            200 => refunded += 1,
+            status => assert_eq!((status, &answer.body["error"]["code"]), (400, &json!("charge_already_refunded"))),
+        }
+    }
+    assert_eq!(refunded, 1);
+}
+
+#[tokio::test]
+async fn time_passes_by_itself() {
+    let stripe = Client::new().await;
+    let intent = stripe.post("/v1/payment_intents", &paying("pm_card_refundFail", &[])).await.ok();
+    let refund = stripe.post("/v1/refunds", &[("payment_intent", intent["id"].as_str().unwrap())]).await.ok();
+    let path = format!("/v1/refunds/{}", refund["id"].as_str().unwrap());
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while stripe.get(&path).await.ok()["status"] != "failed" {
+        assert!(std::time::Instant::now() < end, "nobody did what was due");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}
