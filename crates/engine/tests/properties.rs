@@ -6,6 +6,10 @@
 mod life;
 #[path = "properties/model.rs"]
 mod model;
+#[path = "properties/paying.rs"]
+mod paying;
+#[path = "properties/payments.rs"]
+mod payments;
 
 use std::collections::BTreeMap;
 
@@ -14,7 +18,7 @@ use engine::rating::rate;
 use engine::wallet::balances;
 use engine::{
     Account, Asset, Charge, CheckRequest, Command, Customer, CustomerChange, Decision, EntryKind, Grant, GrantKind,
-    GrantRequest, Micros, OveragePolicy, Refusal, check, decide,
+    GrantRequest, Micros, OveragePolicy, Payment, Refusal, check, decide,
 };
 use life::{Step, life, price, quantity};
 use model::Months;
@@ -149,7 +153,11 @@ proptest! {
             let state: State = serde_json::from_str(&stored).unwrap();
             prop_assert_eq!(&state, &step.before.state);
             let read = Customer { state, ..step.before.clone() };
-            prop_assert_eq!(&decide(&catalog, &read, &step.command, step.now), &step.outcome);
+            prop_assert_eq!(&step.decide(&catalog, &read), &step.outcome);
+            for payment in step.decision().iter().flat_map(|decision| &decision.payments) {
+                let stored = serde_json::to_string(payment).unwrap();
+                prop_assert_eq!(&serde_json::from_str::<Payment>(&stored).unwrap(), payment);
+            }
         }
     }
 
@@ -158,7 +166,7 @@ proptest! {
     fn a_refusal_changes_nothing((catalog, steps) in life()) {
         let mut customer = steps[0].before.clone();
         for step in steps.iter().filter(|step| step.outcome.is_ok()) {
-            let outcome = decide(&catalog, &customer, &step.command, step.now);
+            let outcome = step.decide(&catalog, &customer);
             prop_assert_eq!(&outcome, &step.outcome);
             customer = outcome.unwrap().customer;
         }
@@ -196,7 +204,7 @@ proptest! {
             let nothing = Command::Upsert(CustomerChange::default());
             let booked = decide(&catalog, &step.before, &nothing, step.now).unwrap().customer;
             prop_assert_eq!(read, balances(&catalog, &booked, step.now));
-            let lapsed = |grant: &&Grant| grant.expires_at.is_some_and(|at| at <= step.now) && !grant.remaining.is_zero();
+            let lapsed = |grant: &&Grant| grant.has_expired(step.now) && !grant.remaining.is_zero() && !grant.frozen;
             prop_assert_eq!(step.after().state.grants.iter().find(lapsed).filter(|_| step.outcome.is_ok()), None);
         }
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use engine::{
     Asset, Catalog, ChargeRequest, Command, Customer, CustomerChange, Decision, GrantKind, GrantRequest, GrantTemplate,
-    HoldRequest, HoldSize, LifeEvent, Meter, Micros, Model, Overage, OveragePolicy, Price, Rate, Refusal, Rounding,
-    Status, Tier, decide,
+    HoldRequest, HoldSize, LifeEvent, Meter, Micros, Model, Overage, OveragePolicy, Payment, Price, Rate, Refusal,
+    Rounding, SpentPolicy, Status, Tier, decide_payment,
 };
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -17,10 +17,15 @@ use proptest::prelude::*;
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
+use crate::paying::{Paying, packs, paying};
+use crate::payments::is_said;
+
 /// What happened: a command, the customer it found, and what the engine decided.
 #[derive(Debug)]
 pub(crate) struct Step {
     pub(crate) before: Customer,
+    /// The payment that the command is about, as it found it.
+    pub(crate) payment: Option<Payment>,
     pub(crate) command: Command,
     pub(crate) now: Timestamp,
     pub(crate) outcome: Result<Decision, Refusal>,
@@ -35,11 +40,17 @@ impl Step {
     pub(crate) fn decision(&self) -> Option<&Decision> {
         self.outcome.as_ref().ok()
     }
+
+    /// What the engine decides when the same happens to this customer.
+    pub(crate) fn decide(&self, catalog: &Catalog, customer: &Customer) -> Result<Decision, Refusal> {
+        decide_payment(catalog, customer, self.payment.as_ref(), &self.command, self.now)
+    }
 }
 
 /// A catalog and the steps of a customer's life under it.
 pub(crate) fn life() -> impl Strategy<Value = (Catalog, Vec<Step>)> {
-    (catalog(), vec((gap(), action()), 1..100)).prop_map(|(catalog, actions)| {
+    // Boxed, because what such values are made of is too large for the stack of a test.
+    (catalog().boxed(), vec((gap(), action().boxed()), 1..100)).prop_map(|(catalog, actions)| {
         let steps = live(&catalog, actions);
         (catalog, steps)
     })
@@ -49,13 +60,23 @@ fn live(catalog: &Catalog, actions: Vec<(i64, Action)>) -> Vec<Step> {
     let mut customer = Customer::new(Uuid::from_u128(1), 0);
     let mut now: Timestamp = "2026-02-20T12:00:00Z".parse().unwrap();
     let mut steps = Vec::new();
+    let (mut payments, mut said) = (BTreeMap::new(), Vec::new());
     let births = [(0, Action::Change(CustomerChange::default()))];
     for (number, (gap, action)) in (1..).zip(births.into_iter().chain(actions)) {
         now += SignedDuration::from_secs(gap);
-        let Some(command) = action.command(&customer, number * 10, now) else { continue };
-        let outcome = decide(catalog, &customer, &command, now);
-        let step = Step { before: customer, command, now, outcome };
+        let command = match action {
+            Action::Pay(paying) => paying.command(&payments, &said, number * 10, now),
+            action => action.command(&customer, number * 10, now),
+        };
+        let Some(command) = command else { continue };
+        let payment = command.payment().and_then(|id| payments.get(&id).cloned());
+        let outcome = decide_payment(catalog, &customer, payment.as_ref(), &command, now);
+        let step = Step { before: customer, payment, command, now, outcome };
         customer = step.after().clone();
+        for payment in step.decision().into_iter().flat_map(|decision| &decision.payments) {
+            payments.insert(payment.id, payment.clone());
+        }
+        said.extend(is_said(&step.command).then(|| step.command.clone()));
         steps.push(step);
     }
     steps
@@ -78,6 +99,7 @@ enum Action {
     Release(prop::sample::Index),
     Change(CustomerChange),
     Erase,
+    Pay(Paying),
 }
 
 const ASSETS: [&str; 5] = ["USD", "EUR", "use", "token", "minute"];
@@ -127,6 +149,7 @@ impl Action {
             Self::Release(index) => Command::ReleaseHold { hold: hold(index)? },
             Self::Change(change) => Command::Upsert(change),
             Self::Erase => Command::Erase,
+            Self::Pay(_) => return None,
         })
     }
 }
@@ -201,6 +224,7 @@ fn action() -> impl Strategy<Value = Action> {
     let grant = (asset, quantity(), kind, -1..2_i16, lasts(), option::weighted(0.3, 0..USES.len()));
     let index = any::<prop::sample::Index>;
     prop_oneof![
+        25 => paying().prop_map(Action::Pay),
         8 => vec(used(), 1..3).prop_map(Action::Charge),
         4 => vec(late_use(), 1..3).prop_map(Action::Record),
         9 => grant.prop_map(|(asset, amount, kind, priority, lasts, meter)| {
@@ -222,7 +246,9 @@ fn action() -> impl Strategy<Value = Action> {
 
 fn catalog() -> impl Strategy<Value = Catalog> {
     let zone = prop_oneof![Just("UTC"), Just("Europe/Berlin"), Just("America/Santiago")];
-    (zone, overage(), [price("USD"), price("USD"), price("USD"), price("EUR")]).prop_map(|(zone, overage, prices)| {
+    let spent = prop_oneof![Just(SpentPolicy::Owe), Just(SpentPolicy::Forgive)];
+    let prices = [price("USD"), price("USD"), price("USD"), price("EUR")];
+    (zone, overage(), prices, packs(), spent).prop_map(|(zone, overage, prices, packs, spent_refunds)| {
         let meter = |name: &str, unit: &str| Meter {
             name: Arc::from(name),
             unit: Asset::new(unit),
@@ -244,8 +270,8 @@ fn catalog() -> impl Strategy<Value = Catalog> {
             meters: meters.map(|(name, unit)| (Arc::from(name), meter(name, unit))).into(),
             prices: priced.into_iter().zip(prices).map(named).collect(),
             grants: vec![template("welcome", LifeEvent::Created), template("thanks", LifeEvent::FirstPaymentMethod)],
-            packs: BTreeMap::new(),
-            spent_refunds: engine::SpentPolicy::Owe,
+            packs,
+            spent_refunds,
             overage,
             hold_seconds: 900,
         }

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use engine::{Asset, Customer, Grant, GrantKind, Model, Price, Rate, Rounding, Tier};
+use engine::report::RefundProgress;
+use engine::{Asset, Customer, Grant, GrantKind, Micros, Model, Payment, PaymentState, Price, Rate, Rounding, Tier};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use uuid::Uuid;
@@ -62,7 +63,8 @@ pub(crate) fn free(customer: &Customer, now: Timestamp) -> Vec<(Grant, i64)> {
         let kept = ended.flat_map(|hold| &hold.allocations).filter(|kept| kept.grant == grant);
         kept.map(|kept| kept.amount.get()).sum()
     };
-    let open = customer.state.grants.iter().filter(|grant| grant.expires_at.is_none_or(|at| at > now));
+    let usable = |grant: &&Grant| !grant.frozen && grant.expires_at.is_none_or(|at| at > now);
+    let open = customer.state.grants.iter().filter(usable);
     let mut free: Vec<(Grant, i64)> =
         open.map(|grant| (grant.clone(), grant.remaining.get() + returned(grant.id))).collect();
     free.sort_by_key(|(grant, _)| {
@@ -105,4 +107,32 @@ impl Months {
         let second_latest = self.0.keys().rev().nth(1).copied();
         self.0.entry(second_latest.map_or(own, |earlier| own.max(earlier))).or_default()
     }
+}
+
+/// What went back of a payment, in minor units: no more than all of it.
+pub(crate) fn given_back(payment: &Payment) -> i64 {
+    let sum: i64 = payment.refunds.iter().filter(|r| r.progress != RefundProgress::Failed).map(|r| r.minor).sum();
+    sum.min(payment.amount.minor)
+}
+
+/// What was taken back of what was sold, spent or not, for refunds that did not fail.
+pub(crate) fn taken_back(payment: &Payment) -> i64 {
+    let counted = payment.refunds.iter().filter(|refund| refund.progress != RefundProgress::Failed);
+    counted.map(|refund| refund.unspent.get() + refund.owed.get() + refund.forgiven.get()).sum()
+}
+
+/// The share of a value that so much of a price is worth, rounded down.
+pub(crate) fn share(value: Micros, part: i64, whole: i64) -> i64 {
+    i64::try_from(i128::from(value.get()) * i128::from(part) / i128::from(whole)).unwrap()
+}
+
+/// What these payments, of those made in the calendar month, come to, without those that came to nothing.
+pub(crate) fn spent_in_month(payments: &[Payment], now: Timestamp, zone: &TimeZone) -> i64 {
+    let month = |at: Timestamp| {
+        let date = at.to_zoned(zone.clone()).date();
+        (date.year(), date.month())
+    };
+    let counted = |payment: &&Payment| !matches!(payment.state, PaymentState::Failed | PaymentState::Canceled);
+    let of_month = payments.iter().filter(|payment| month(payment.created_at) == month(now));
+    of_month.filter(counted).map(|payment| payment.amount.minor).sum()
 }

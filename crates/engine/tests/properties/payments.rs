@@ -1,0 +1,193 @@
+//! What holds of every payment, whatever a provider says, in whatever order and how often.
+
+use std::collections::BTreeSet;
+
+use engine::payment::PAYMENT_LASTS;
+use engine::purchase::purchased_grant;
+use engine::report::Progress;
+use engine::{
+    Command, Effect, EntryKind, GrantKind, Micros, PayerChange, Payment, PaymentState, PaymentStep, Purpose,
+    decide_payment,
+};
+use proptest::prelude::*;
+
+use crate::life::{Step, life};
+use crate::{cases, model};
+
+proptest! {
+    #![proptest_config(cases(256))]
+
+    /// A payment becomes a grant when it is first known to be paid, exactly as recorded, by the report of the very
+    /// payment that was made; and never otherwise.
+    #[test]
+    fn a_payment_is_granted_once_and_only_when_paid_exactly((_, steps) in life()) {
+        let mut granted = BTreeSet::new();
+        for (step, payment) in payments(&steps) {
+            let Purpose::Purchase(purchase) = &payment.purpose;
+            let decision = step.decision().unwrap();
+            let before = step.payment.as_ref().filter(|before| before.id == payment.id);
+            let grant = decision.grants.iter().find(|grant| grant.id == purchased_grant(payment.id));
+            let newly_paid = payment.state == PaymentState::Paid && before.is_some_and(|b| b.state != PaymentState::Paid);
+            prop_assert_eq!(grant.is_some(), newly_paid);
+            let Some(grant) = grant else { continue };
+            prop_assert!(granted.insert(payment.id), "granted twice");
+            prop_assert_eq!((grant.amount, &grant.asset, grant.kind), (purchase.amount, &purchase.asset, GrantKind::Paid));
+            let Command::StepPayment { step: PaymentStep::Report(_, report), .. } = &step.command else {
+                return Err(TestCaseError::fail("granted without a report"));
+            };
+            prop_assert_eq!((report.progress, &report.amount), (Progress::Paid, &payment.amount));
+            prop_assert_eq!(report.received, payment.amount.minor);
+            prop_assert_eq!(Some(&report.reference), payment.reference.as_ref());
+        }
+    }
+
+    /// What was recorded of a payment stays; being paid is final, and nothing but being paid follows its end.
+    #[test]
+    fn what_was_agreed_on_stays((_, steps) in life()) {
+        for (step, after) in payments(&steps) {
+            let Some(before) = step.payment.as_ref().filter(|before| before.id == after.id) else { continue };
+            prop_assert_eq!((&before.purpose, &before.amount), (&after.purpose, &after.amount));
+            prop_assert_eq!((&before.collection, before.created_at), (&after.collection, after.created_at));
+            prop_assert!(before.reference.is_none() || before.reference == after.reference);
+            match before.state {
+                PaymentState::Paid => prop_assert_eq!((after.state, after.paid_at), (PaymentState::Paid, before.paid_at)),
+                PaymentState::Canceled => {
+                    prop_assert!([PaymentState::Canceled, PaymentState::Paid].contains(&after.state));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// What is taken back of what was sold is its share of the price that went back, to the micro; a refund that failed
+    /// leaves at most a micro of its rounding with the others, until all of it is back. Nothing goes back that was not
+    /// paid.
+    #[test]
+    fn what_is_taken_back_is_its_share((_, steps) in life()) {
+        for (_, payment) in payments(&steps) {
+            let Purpose::Purchase(purchase) = &payment.purpose;
+            let given_back = model::given_back(payment);
+            prop_assert_eq!(payment.refunded(), given_back);
+            prop_assert!(given_back == 0 || payment.state == PaymentState::Paid);
+            let (taken, share) = (model::taken_back(payment), model::share(purchase.amount, given_back, payment.amount.minor));
+            let failed = payment.refunds.iter().filter(|refund| !refund.counts()).count();
+            prop_assert!(share <= taken && taken <= share + i64::try_from(failed).unwrap(), "{taken} for {share}");
+            prop_assert!(taken <= purchase.amount.get());
+            let parts = payment.refunds.iter().flat_map(|refund| [refund.unspent, refund.owed, refund.forgiven]);
+            prop_assert!(parts.into_iter().all(|part| part >= Micros::ZERO));
+        }
+    }
+
+    /// What the books say was taken back of a payment is what its refunds say, those that failed included.
+    #[test]
+    fn the_books_say_what_the_refunds_say((_, steps) in life()) {
+        for step in &steps {
+            let (Some(decision), Command::StepPayment { step: PaymentStep::Refund { id, .. }, .. }) =
+                (step.decision(), &step.command)
+            else {
+                continue;
+            };
+            let entries = decision.entries.iter().filter(|entry| entry.kind == EntryKind::Refund && entry.cause == *id);
+            let posted: i64 = entries.map(|entry| entry.amount.get()).sum();
+            let refund = decision.payments[0].refunds.iter().find(|refund| refund.id == *id).unwrap();
+            prop_assert_eq!(posted, refund.unspent.get() + refund.owed.get() + refund.forgiven.get());
+        }
+    }
+
+    /// Whatever a provider says, saying it again at once changes nothing more.
+    #[test]
+    fn saying_it_again_changes_nothing((catalog, steps) in life()) {
+        for step in &steps {
+            let (Some(decision), true) = (step.decision(), is_said(&step.command)) else { continue };
+            let is_it = |payment: &&Payment| step.payment.as_ref().is_some_and(|before| before.id == payment.id);
+            let after = decision.payments.iter().find(is_it);
+            let again = decide_payment(&catalog, &decision.customer, after, &step.command, step.now).unwrap();
+            prop_assert_eq!(&again.customer.state, &decision.customer.state);
+            prop_assert_eq!(again.customer.status, decision.customer.status);
+            prop_assert!(again.entries.is_empty() && again.grants.is_empty() && again.charges.is_empty());
+            let same = |payment: &Payment| Payment { position: 0, ..payment.clone() };
+            prop_assert_eq!(again.payments.iter().map(same).collect::<Vec<_>>(), after.map(same).into_iter().collect::<Vec<_>>());
+        }
+    }
+
+    /// Every effect of a life has an id of its own, and none is due before its cause.
+    #[test]
+    fn effects_are_told_apart((_, steps) in life()) {
+        let mut ids = BTreeSet::new();
+        for step in &steps {
+            for record in step.decision().iter().flat_map(|decision| &decision.effects) {
+                prop_assert!(ids.insert(record.id));
+                prop_assert!(record.due_at >= step.now);
+            }
+        }
+    }
+
+    /// Somebody looks after every payment that the provider has made: while it is open, a report that answers us asks for
+    /// the next look, or for its end when it has waited for too long.
+    #[test]
+    fn an_open_payment_is_looked_after((_, steps) in life()) {
+        for (step, payment) in payments(&steps) {
+            let Command::StepPayment { payment: id, step: PaymentStep::Report(heard, _) } = &step.command else { continue };
+            if *heard == engine::Heard::Told || payment.state.has_ended() || payment.id != *id {
+                continue;
+            }
+            let effects = &step.decision().unwrap().effects;
+            let looks = effects.iter().any(|record| record.effect == Effect::ObservePayment { payment: *id });
+            let ends = effects.iter().any(|record| record.effect == Effect::CancelPayment { payment: *id });
+            let age = step.now.duration_since(payment.created_at);
+            let waited = age >= PAYMENT_LASTS && payment.state != PaymentState::Processing;
+            prop_assert_eq!(looks, !waited);
+            prop_assert!(ends || !waited);
+        }
+    }
+
+    /// The automatic top-up buys when the wallet is low, one pack at a time, with a method on file, and never for more in
+    /// a month than it may; what did not come about does not count.
+    #[test]
+    fn the_top_up_stays_within_its_limit((catalog, steps) in life()) {
+        let mut bought: Vec<Payment> = Vec::new();
+        for step in steps.iter().take_while(|step| step.command != Command::Erase) {
+            let before = bought.len();
+            for payment in step.decision().iter().flat_map(|decision| &decision.payments) {
+                let Purpose::Purchase(purchase) = &payment.purpose;
+                match bought.iter_mut().find(|known| known.id == payment.id) {
+                    Some(known) => *known = payment.clone(),
+                    None if purchase.automatic => bought.push(payment.clone()),
+                    None => {}
+                }
+            }
+            if bought.len() == before {
+                continue;
+            }
+            prop_assert_eq!(bought.len(), before + 1);
+            let payer = &step.after().state.payer;
+            let top_up = payer.top_up.as_ref().unwrap();
+            let spent = model::spent_in_month(&bought, step.now, &catalog.time_zone);
+            prop_assert_eq!((top_up.spent, top_up.pending), (spent, bought.last().map(|payment| payment.id)));
+            prop_assert!(spent <= top_up.settings.monthly_limit, "{}", spent);
+            let pack = catalog.pack(&top_up.settings.pack).unwrap();
+            let left: i64 = model::free(step.after(), step.now)
+                .iter()
+                .filter(|(grant, _)| grant.asset == pack.asset)
+                .map(|(_, left)| left)
+                .sum();
+            prop_assert!(left < top_up.settings.threshold.get());
+            prop_assert!(!payer.methods.is_empty());
+        }
+    }
+}
+
+/// Every payment that a step records or changes, as it is then, with its step.
+fn payments(steps: &[Step]) -> impl Iterator<Item = (&Step, &Payment)> {
+    let decided = steps.iter().filter_map(|step| Some((step, step.decision()?)));
+    decided.flat_map(|(step, decision)| decision.payments.iter().map(move |payment| (step, payment)))
+}
+
+/// Whether it is the provider that says something, and not somebody who asks for something.
+pub(crate) fn is_said(command: &Command) -> bool {
+    match command {
+        Command::StepPayment { step, .. } => !matches!(step, PaymentStep::Cancel | PaymentStep::Refund { .. }),
+        Command::ChangePayer(change) => matches!(change, PayerChange::Methods(_)),
+        _ => false,
+    }
+}
