@@ -229,8 +229,7 @@ impl Draft<'_> {
         let Purpose::Purchase(purchase) = &payment.purpose;
         let minor = minor.clamp(0, payment.amount.minor);
         let given_back = payment.refunded().saturating_add(minor).min(payment.amount.minor);
-        // Refunds that failed leave what their rounding took with the others, so that there may be less than nothing due.
-        let value = due(payment, given_back)?.minus(taken(payment)?)?.max(Micros::ZERO);
+        let value = due(payment, given_back)?.minus(taken(payment)?)?;
         let asset = purchase.asset.clone();
         let mut spent = value;
         for grant in grants_of(payment) {
@@ -311,19 +310,30 @@ fn taken(payment: &Payment) -> Result<Micros, Refusal> {
     Micros::sum(counted.map(Refund::taken).collect::<Result<Vec<_>, _>>()?)
 }
 
-/// What a refund that has failed returns. Where the refunds that still count have taken too little for what they give
-/// back, because it had been taken for this one already, that part stays and is theirs from now on.
+/// What a refund that has failed returns, so that what stays taken is what is due for the refunds that still count.
+/// Mostly that is what was taken for it; but where they overlap, a part may have been taken for it that is due for them,
+/// and rounding may have taken a micro more or less for each.
 fn hand_over(payment: &mut Payment, failed: usize) -> Result<Refund, Refusal> {
     let mut returned = payment.refunds[failed].clone();
-    let mut short = due(payment, payment.refunded())?.minus(taken(payment)?)?.max(Micros::ZERO);
-    let Some(heir) = payment.refunds.iter_mut().rfind(|refund| refund.counts()) else { return Ok(returned) };
-    for (from, to) in [
-        (&mut returned.unspent, &mut heir.unspent),
-        (&mut returned.owed, &mut heir.owed),
-        (&mut returned.forgiven, &mut heir.forgiven),
-    ] {
-        let part = short.min(*from);
-        (*from, *to, short) = (from.minus(part)?, to.plus(part)?, short.minus(part)?);
+    let mut excess = taken(payment)?.minus(due(payment, payment.refunded())?)?;
+    for refund in payment.refunds.iter_mut().rev().filter(|refund| refund.counts()) {
+        excess = if excess.is_negative() {
+            Micros::ZERO.minus(shift(&mut returned, refund, Micros::ZERO.minus(excess)?)?)?
+        } else {
+            shift(refund, &mut returned, excess)?
+        };
     }
     Ok(returned)
+}
+
+/// Moves so much of what was taken from one refund to another, and says how much it could not.
+fn shift(from: &mut Refund, to: &mut Refund, amount: Micros) -> Result<Micros, Refusal> {
+    let mut rest = amount;
+    for (from, to) in
+        [(&mut from.unspent, &mut to.unspent), (&mut from.owed, &mut to.owed), (&mut from.forgiven, &mut to.forgiven)]
+    {
+        let part = rest.min(*from);
+        (*from, *to, rest) = (from.minus(part)?, to.plus(part)?, rest.minus(part)?);
+    }
+    Ok(rest)
 }

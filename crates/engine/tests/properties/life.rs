@@ -49,8 +49,17 @@ impl Step {
 
 /// A catalog and the steps of a customer's life under it.
 pub(crate) fn life() -> impl Strategy<Value = (Catalog, Vec<Step>)> {
+    lives(25)
+}
+
+/// The same, of a customer that does little else than pay.
+pub(crate) fn payers_life() -> impl Strategy<Value = (Catalog, Vec<Step>)> {
+    lives(250)
+}
+
+fn lives(payments: u32) -> impl Strategy<Value = (Catalog, Vec<Step>)> {
     // Boxed, because what such values are made of is too large for the stack of a test.
-    (catalog().boxed(), vec((gap(), action().boxed()), 1..100)).prop_map(|(catalog, actions)| {
+    (catalog().boxed(), vec((gap(), action(payments).boxed()), 1..100)).prop_map(|(catalog, actions)| {
         let steps = live(&catalog, actions);
         (catalog, steps)
     })
@@ -213,7 +222,7 @@ fn change() -> impl Strategy<Value = CustomerChange> {
         .prop_map(|(status, payment_method, overage)| CustomerChange { status, payment_method, overage, profile: None })
 }
 
-fn action() -> impl Strategy<Value = Action> {
+fn action(payments: u32) -> impl Strategy<Value = Action> {
     let kind = prop_oneof![
         1 => Just(GrantKind::Allowance),
         1 => Just(GrantKind::Promotional),
@@ -224,7 +233,7 @@ fn action() -> impl Strategy<Value = Action> {
     let grant = (asset, quantity(), kind, -1..2_i16, lasts(), option::weighted(0.3, 0..USES.len()));
     let index = any::<prop::sample::Index>;
     prop_oneof![
-        25 => paying().prop_map(Action::Pay),
+        payments => paying().prop_map(Action::Pay),
         8 => vec(used(), 1..3).prop_map(Action::Charge),
         4 => vec(late_use(), 1..3).prop_map(Action::Record),
         9 => grant.prop_map(|(asset, amount, kind, priority, lasts, meter)| {

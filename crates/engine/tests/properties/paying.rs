@@ -85,6 +85,8 @@ impl Paying {
     ) -> Option<Command> {
         let known: Vec<&Payment> = payments.values().collect();
         let find = |index: Index| (!known.is_empty()).then(|| *index.get(&known));
+        let paid: Vec<&Payment> = known.iter().copied().filter(|payment| payment.paid_at.is_some()).collect();
+        let find_paid = |index: Index| if paid.is_empty() { find(index) } else { Some(*index.get(&paid)) };
         let step = |payment: &Payment, step| Command::StepPayment { payment: payment.id, step };
         Some(match self {
             Self::Buy { pack, quantity, on_file } => Command::Purchase(PurchaseRequest {
@@ -104,19 +106,19 @@ impl Paying {
             Self::Fail(payment) => step(find(payment)?, PaymentStep::Fail(failure())),
             Self::Cancel(payment) => step(find(payment)?, PaymentStep::Cancel),
             Self::Refund { payment, part } => {
-                let payment = find(payment)?;
+                let payment = find_paid(payment)?;
                 let minor = part.map(|part| share(payment, part));
                 step(payment, PaymentStep::Refund { id: Uuid::from_u128(id), minor })
             }
             Self::ReportRefund { payment, refund, progress } => {
-                let payment = find(payment)?;
+                let payment = find_paid(payment)?;
                 let refund = (!payment.refunds.is_empty()).then(|| refund.get(&payment.refunds))?;
                 let reference = refund.reference.clone().unwrap_or_else(|| format!("re_{}", refund.id).into());
                 let report = RefundReport { reference, id: None, minor: refund.minor, progress, failure: None };
                 step(payment, PaymentStep::ReportRefund { refund: refund.id, report })
             }
             Self::FailRefund { payment, refund } => {
-                let payment = find(payment)?;
+                let payment = find_paid(payment)?;
                 let refund = (!payment.refunds.is_empty()).then(|| refund.get(&payment.refunds))?.id;
                 step(payment, PaymentStep::FailRefund { refund, failure: failure() })
             }
@@ -227,7 +229,7 @@ fn said() -> impl Strategy<Value = Said> {
 
 pub(crate) fn paying() -> impl Strategy<Value = Paying> {
     let index = any::<Index>;
-    let heard = prop_oneof![3 => Just(Heard::Made), 1 => Just(Heard::Asked), 2 => Just(Heard::Told)];
+    let heard = prop_oneof![6 => Just(Heard::Made), 1 => Just(Heard::Asked), 2 => Just(Heard::Told)];
     let top_up = (0..PACKS.len(), 0..30_i64, 1..4000_i64);
     prop_oneof![
         4 => (0..PACKS.len(), 1..4_u32, prop::bool::weighted(0.3))
