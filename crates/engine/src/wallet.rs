@@ -140,9 +140,9 @@ impl<'a> Draft<'a> {
         self.sum_grants(asset, meter, |grant| if grant.frozen { Micros::ZERO } else { grant.remaining })
     }
 
-    /// What open holds keep in an asset for a meter.
+    /// What open holds keep in an asset for a meter, and would be available without them.
     pub(crate) fn held(&self, asset: &Asset, meter: &str) -> Result<Micros, Refusal> {
-        self.sum_grants(asset, Some(meter), |grant| grant.held)
+        self.sum_grants(asset, Some(meter), |grant| if grant.frozen { Micros::ZERO } else { grant.held })
     }
 
     fn sum_grants(&self, asset: &Asset, meter: Option<&str>, part: fn(&Grant) -> Micros) -> Result<Micros, Refusal> {
