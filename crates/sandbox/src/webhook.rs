@@ -85,6 +85,11 @@ fn hold_back(world: &mut World, event_type: &str, id: &str) {
         return;
     };
     let Some(fault) = world.faults.get_mut(index) else { return };
+    // Its time has run out before enough events came: those were let go, and it has happened.
+    if fault.held.as_ref().is_some_and(|(until, _)| *until < wall_milliseconds()) {
+        world.faults.remove(index);
+        return;
+    }
     let end = wall_milliseconds() + i64::from(fault.seconds) * 1000;
     let (until, held) = fault.held.get_or_insert((end, Vec::new()));
     held.push(id.to_owned());

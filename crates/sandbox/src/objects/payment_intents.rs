@@ -155,6 +155,7 @@ pub(crate) fn create(world: &mut World, request: &Request) -> Result<Value, ApiE
         return Err(ApiError::value(param, message));
     }
     amount::check(amount, &currency, "amount")?;
+    check_chosen(world, &intent)?;
     world.save(kind::PAYMENT_INTENT, &intent);
     world.announce("payment_intent.created", &intent);
     if !confirm {
@@ -360,6 +361,14 @@ fn confirm_now(world: &mut World, id: &str, confirmation: &Confirmation) -> Resu
     }
 }
 
+/// Refuses a payment intent whose payment method is somebody else's, or spent.
+fn check_chosen(world: &World, intent: &Value) -> Result<(), ApiError> {
+    match intent["payment_method"].as_str() {
+        Some(method) => check_method(world, method, &intent["customer"]),
+        None => Ok(()),
+    }
+}
+
 /// Refuses a payment method that is somebody else's, or spent.
 pub(crate) fn check_method(world: &World, method: &str, customer: &Value) -> Result<(), ApiError> {
     let document = world.find(kind::PAYMENT_METHOD, method, "payment_method")?;
@@ -437,6 +446,7 @@ pub(crate) fn update(world: &mut World, request: &Request) -> Result<Value, ApiE
     }
     fill(world, &mut intent, parameters)?;
     parameters.finish()?;
+    check_chosen(world, &intent)?;
     if intent["amount"] != before["amount"] || intent["currency"] != before["currency"] {
         amount::check(
             intent["amount"].as_i64().unwrap_or(0),

@@ -143,6 +143,14 @@ async fn webhooks_get_lost_come_twice_late_and_in_reverse() {
         stripe.post(CUSTOMERS, &[("name", name)]).await.ok();
     }
     assert_eq!(names(endpoint.wait_for(8).await)[4..], ["three", "two", "one", "four"]);
+
+    stripe.control("/_sandbox/faults", json!({"kind": "reorder_webhooks", "times": 9, "seconds": 1})).await;
+    for name in ["five", "six"] {
+        stripe.post(CUSTOMERS, &[("name", name)]).await.ok();
+    }
+    assert_eq!(names(endpoint.wait_for(10).await)[8..], ["six", "five"], "when no more come, after a second");
+    stripe.post(CUSTOMERS, &[("name", "seven")]).await.ok();
+    endpoint.wait_for(11).await;
 }
 
 #[tokio::test]
