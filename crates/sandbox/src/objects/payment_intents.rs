@@ -446,7 +446,9 @@ pub(crate) fn update(world: &mut World, request: &Request) -> Result<Value, ApiE
     }
     fill(world, &mut intent, parameters)?;
     parameters.finish()?;
-    check_chosen(world, &intent)?;
+    if intent["payment_method"] != before["payment_method"] || intent["customer"] != before["customer"] {
+        check_chosen(world, &intent)?;
+    }
     if intent["amount"] != before["amount"] || intent["currency"] != before["currency"] {
         amount::check(
             intent["amount"].as_i64().unwrap_or(0),

@@ -262,6 +262,12 @@ async fn what_was_set_up_in_a_payment_pays_off_session() {
     assert!(spent["message"].as_str().unwrap().contains("may not be used again"));
     let foreign = stripe.post(INTENTS, &paying(method, &[])).await.error(400);
     assert_eq!(foreign["param"], "payment_method");
+    let early = [("amount", "2000"), ("currency", "usd"), ("payment_method", method)];
+    assert_eq!(
+        stripe.post(INTENTS, &early).await.error(400)["param"],
+        "payment_method",
+        "and not only when it is paid"
+    );
 }
 
 #[tokio::test]
