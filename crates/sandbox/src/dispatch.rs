@@ -77,9 +77,9 @@ pub(crate) async fn dispatch(shared: &Shared, asked: Asked) -> Option<Answer> {
     match target {
         Target::File(content_type, body) => Some(Answer::new(200, content_type, body.to_owned()).open()),
         Target::Page(handler) => Some(page(shared, &asked, captures, handler)),
-        Target::Api(handler) => api(shared, asked, captures, handler, Kind::Api).await,
-        Target::Browser(handler) => api(shared, asked, captures, handler, Kind::Browser).await.map(Answer::open),
-        Target::Control(handler) => api(shared, asked, captures, handler, Kind::Control).await,
+        Target::Api(handler) => api(shared, asked, captures, handler, Surface::Api).await,
+        Target::Browser(handler) => api(shared, asked, captures, handler, Surface::Browser).await.map(Answer::open),
+        Target::Control(handler) => api(shared, asked, captures, handler, Surface::Control).await,
     }
 }
 
@@ -93,8 +93,9 @@ fn unknown(asked: &Asked) -> Answer {
     Answer::refusal(&error)
 }
 
+/// Which of the sandbox's faces is spoken to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum Surface {
     Api,
     Browser,
     Control,
@@ -114,9 +115,15 @@ struct Call<'a> {
     started: Instant,
 }
 
-async fn api(shared: &Shared, asked: Asked, captures: Vec<String>, handler: Handler, kind: Kind) -> Option<Answer> {
+async fn api(
+    shared: &Shared,
+    asked: Asked,
+    captures: Vec<String>,
+    handler: Handler,
+    surface: Surface,
+) -> Option<Answer> {
     let started = Instant::now();
-    let sent = match parse(&asked, kind) {
+    let sent = match parse(&asked, surface) {
         Ok(sent) => sent,
         Err(error) => return Some(Answer::refusal(&error)),
     };
@@ -133,10 +140,10 @@ async fn api(shared: &Shared, asked: Asked, captures: Vec<String>, handler: Hand
     let key = asked
         .idempotency_key
         .clone()
-        .filter(|_| asked.method == "POST" && kind != Kind::Control)
+        .filter(|_| asked.method == "POST" && surface != Surface::Control)
         .map(|key| (key, idempotency::fingerprint(&sent)));
     let mut parameters = sent.clone();
-    if kind == Kind::Browser
+    if surface == Surface::Browser
         && let Some(map) = parameters.as_object_mut()
     {
         map.remove("key");
@@ -151,17 +158,17 @@ async fn api(shared: &Shared, asked: Asked, captures: Vec<String>, handler: Hand
         version: asked.version.clone().unwrap_or_else(|| API_VERSION.to_owned()),
     };
     let call = Call { shared, world, asked, request, handler, request_id, key, sent, started };
-    if kind != Kind::Browser && caller == Caller::Publishable {
+    if surface != Surface::Browser && caller == Caller::Publishable {
         return Some(call.finish(&mut lock(&call.world), Err(ApiError::secret_key_required()), false));
     }
-    if kind == Kind::Control {
+    if surface == Surface::Control {
         return Some(call.handle(&mut lock(&call.world), None));
     }
     call.answer().await
 }
 
-fn parse(asked: &Asked, kind: Kind) -> Result<Value, ApiError> {
-    if kind == Kind::Control && !asked.body.is_empty() {
+fn parse(asked: &Asked, surface: Surface) -> Result<Value, ApiError> {
+    if surface == Surface::Control && !asked.body.is_empty() {
         return match serde_json::from_str(&asked.body) {
             Ok(body @ Value::Object(_)) => Ok(body),
             _ => Err(ApiError::invalid("The body must be a JSON object.")),

@@ -24,16 +24,18 @@ pub(crate) fn page(
         return Err(ApiError::value("limit", format!("This value must be {word}.")));
     }
     let limit = usize::try_from(limit).unwrap_or(10);
-    let after = cursor(world, request, kind, "starting_after", &all)?;
-    let before = cursor(world, request, kind, "ending_before", &all)?;
+    let after = cursor(world, request, kind, "starting_after")?;
+    let before = cursor(world, request, kind, "ending_before")?;
     parameters.finish()?;
-    let (data, has_more) = match (after, before) {
-        (_, Some(end)) => {
+    let place = |object: &Value| object["id"].as_str().and_then(|id| world.place(kind, id)).unwrap_or(0);
+    let (data, has_more) = match before {
+        Some(before) => {
+            let end = all.partition_point(|object| place(object) > before);
             let start = end.saturating_sub(limit);
             (all.get(start..end).unwrap_or_default(), start > 0)
         }
-        (after, None) => {
-            let start = after.map_or(0, |position| position + 1).min(all.len());
+        None => {
+            let start = after.map_or(0, |after| all.partition_point(|object| place(object) >= after));
             let end = (start + limit).min(all.len());
             (all.get(start..end).unwrap_or_default(), end < all.len())
         }
@@ -41,21 +43,11 @@ pub(crate) fn page(
     Ok(json!({"object": "list", "url": request.path, "has_more": has_more, "data": data}))
 }
 
-fn cursor(
-    world: &World,
-    request: &Request,
-    kind: Kind,
-    param: &str,
-    all: &[&Value],
-) -> Result<Option<usize>, ApiError> {
+/// The place of the object that a cursor names. It may have left the list since: then the list goes on from where it was.
+fn cursor(world: &World, request: &Request, kind: Kind, param: &str) -> Result<Option<u64>, ApiError> {
     let Some(id) = request.parameters.text(param)? else { return Ok(None) };
-    if let Some(position) = all.iter().position(|object| object["id"] == id.as_str()) {
-        return Ok(Some(position));
-    }
-    // The cursor may have left the list since: then the list goes on where it would be, by its time.
-    let cursor = world.get(kind, &id).ok_or_else(|| ApiError::missing(kind, &id, param))?;
-    let made = cursor["created"].as_i64().unwrap_or(i64::MAX);
-    Ok(all.iter().rposition(|object| object["created"].as_i64().unwrap_or(0) >= made))
+    let place = world.place(kind, &id).ok_or_else(|| ApiError::missing(kind, &id, param))?;
+    Ok(Some(place))
 }
 
 /// `created=..` or `created[gte]=..` and the like.

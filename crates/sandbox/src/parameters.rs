@@ -83,6 +83,15 @@ impl Parameters {
         self.text(key)?.ok_or_else(|| self.missing(key))
     }
 
+    /// An address to send somebody back to: of the web, or of an app.
+    pub(crate) fn address(&self, key: &str) -> Result<Option<String>, ApiError> {
+        let Some(text) = self.text(key)? else { return Ok(None) };
+        if text.split_once("://").is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty()) {
+            return Ok(Some(text));
+        }
+        Err(ApiError::parameter("url_invalid", &self.name(key), "Not a valid URL"))
+    }
+
     /// The error for a parameter that must be there.
     pub(crate) fn missing(&self, key: &str) -> ApiError {
         let name = self.name(key);

@@ -165,6 +165,11 @@ impl World {
         self.get(kind, id).filter(|object| object["deleted"] != true).ok_or_else(|| ApiError::missing(kind, id, param))
     }
 
+    /// The place of an object, deleted or not, in the order in which those of its kind were made.
+    pub(crate) fn place(&self, kind: Kind, id: &str) -> Option<u64> {
+        self.record(kind, id).map(|record| record.order)
+    }
+
     /// An object of any kind by its id.
     pub(crate) fn find_any(&self, id: &str) -> Option<&Value> {
         self.tables.values().find_map(|table| table.by_id.get(id)).map(|record| &record.document)

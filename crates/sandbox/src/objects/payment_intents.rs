@@ -282,7 +282,7 @@ impl Confirmation {
     fn read(request: &Request) -> Result<Self, ApiError> {
         let parameters = &request.parameters;
         let off_session = parameters.word("off_session", &["true", "false", "one_off", "recurring"])?;
-        let return_url = parameters.text("return_url")?;
+        let return_url = parameters.address("return_url")?;
         let by_sdk = parameters.flag("use_stripe_sdk")?.unwrap_or(false);
         Ok(Self {
             off_session: off_session.is_some_and(|word| word != "false"),

@@ -100,7 +100,7 @@ pub(crate) fn create(world: &mut World, request: &Request) -> Result<Value, ApiE
     }
     fill(world, &mut intent, parameters)?;
     let confirm = parameters.flag("confirm")?.unwrap_or(false);
-    let return_url = parameters.text("return_url")?;
+    let return_url = parameters.address("return_url")?;
     let by_sdk = parameters.flag("use_stripe_sdk")?.unwrap_or(false);
     parameters.finish()?;
     if !confirm && return_url.is_some() {
@@ -156,7 +156,7 @@ pub(crate) fn confirm(world: &mut World, request: &Request) -> Result<Value, Api
     let mut intent = world.find(kind::SETUP_INTENT, request.id(), "id")?.clone();
     request.check_client_secret(intent["client_secret"].as_str().unwrap_or_default(), "SetupIntent")?;
     require(&intent, "confirm", &["requires_payment_method", "requires_confirmation", "requires_action"])?;
-    let return_url = parameters.text("return_url")?;
+    let return_url = parameters.address("return_url")?;
     let by_sdk = parameters.flag("use_stripe_sdk")?.unwrap_or(false);
     fill(world, &mut intent, parameters)?;
     parameters.finish()?;

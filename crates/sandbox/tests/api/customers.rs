@@ -113,3 +113,27 @@ async fn keys_open_worlds() {
     let unknown = stripe.get("/v1/customers?expand[]=data.friends").await.error(400);
     assert!(unknown["message"].as_str().unwrap().contains("doesn't exist: friends"));
 }
+
+#[tokio::test]
+async fn a_page_goes_on_after_what_was_deleted() {
+    let stripe = Client::new().await;
+    for _ in 0..5 {
+        stripe.post("/v1/customers", &[]).await.ok();
+    }
+    // Deleting what one pages through is how people clear an account: nothing may be skipped.
+    let mut path = "/v1/customers?limit=2".to_owned();
+    let mut deleted = 0;
+    loop {
+        let page = stripe.get(&path).await.ok();
+        for customer in page["data"].as_array().unwrap() {
+            let id = customer["id"].as_str().unwrap();
+            stripe.delete(&format!("/v1/customers/{id}")).await.ok();
+            deleted += 1;
+            path = format!("/v1/customers?limit=2&starting_after={id}");
+        }
+        if page["has_more"] == false {
+            break;
+        }
+    }
+    assert_eq!(deleted, 5);
+}

@@ -184,6 +184,26 @@ async fn three_d_secure_with_a_redirect() {
 }
 
 #[tokio::test]
+async fn the_way_back_keeps_its_fragment_and_its_letters() {
+    let stripe = Client::new().await;
+    let with = |url| {
+        [
+            ("amount", "2000"),
+            ("currency", "usd"),
+            ("payment_method", "pm_card_threeDSecure2Required"),
+            ("confirm", "true"),
+            ("return_url", url),
+        ]
+    };
+    let intent = stripe.post(INTENTS, &with("https://shop.example/zurück#done?")).await.ok();
+    let back = answer_page(&stripe, &intent, "authorise", "false").await;
+    let location = back.header("location").unwrap();
+    assert!(location.starts_with("https://shop.example/zur%C3%BCck?payment_intent=pi_"), "{location}");
+    assert!(location.ends_with("&redirect_status=succeeded#done?"), "{location}");
+    assert_eq!(stripe.post(INTENTS, &with("back")).await.error(400)["code"], "url_invalid");
+}
+
+#[tokio::test]
 async fn three_d_secure_inside_a_frame() {
     let stripe = Client::new().await;
     let form = [
