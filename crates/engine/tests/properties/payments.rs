@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use engine::id::operation_id;
 use engine::payment::PAYMENT_LASTS;
 use engine::purchase::purchased_grant;
-use engine::report::Progress;
+use engine::report::{DisputeState, Progress};
 use engine::{
     Account, Command, Effect, EntryKind, GrantKind, Micros, PayerChange, Payment, PaymentState, PaymentStep, Purpose,
     decide_payment,
@@ -89,11 +89,28 @@ proptest! {
             }
             for payment in decision.payments.iter().filter(|payment| payment.state == PaymentState::Paid) {
                 let Purpose::Purchase(purchase) = &payment.purpose;
-                let refunds = payment.refunds.iter().flat_map(|r| [r.id, operation_id(r.id, "refund", "failed")]);
-                let causes = refunds.chain([purchased_grant(payment.id)]);
+                let causes = payment.refunds.iter().map(|refund| refund.id).chain(grants_of(payment));
                 let booked: i64 = causes.filter_map(|cause| sold.get(&cause)).sum();
                 prop_assert_eq!(booked, purchase.amount.get() - model::taken_back(payment));
             }
+        }
+    }
+
+    /// Nobody comes to owe, and nothing is forgiven, while something of what was sold is unspent; and all that is left of
+    /// it is frozen while its payment is disputed, and only then.
+    #[test]
+    fn what_is_left_is_taken_first((_, steps) in payers_life()) {
+        for (step, payment) in payments(&steps) {
+            let before = step.payment.as_ref().filter(|before| before.id == payment.id);
+            let sold = grants_of(payment);
+            let open: Vec<_> = step.after().state.grants.iter().filter(|grant| sold.contains(&grant.id)).collect();
+            let known = before.map_or(0, |before| before.refunds.len());
+            let new = payment.refunds.iter().skip(known).filter(|refund| refund.counts());
+            if new.into_iter().any(|refund| !(refund.owed.is_zero() && refund.forgiven.is_zero())) {
+                prop_assert!(open.iter().all(|grant| grant.remaining.is_zero()) || failed_now(before, payment));
+            }
+            let disputed = payment.dispute.as_ref().is_some_and(|dispute| dispute.state == DisputeState::Open);
+            prop_assert!(open.iter().all(|grant| grant.frozen == disputed));
         }
     }
 
@@ -184,6 +201,18 @@ proptest! {
 fn payments(steps: &[Step]) -> impl Iterator<Item = (&Step, &Payment)> {
     let decided = steps.iter().filter_map(|step| Some((step, step.decision()?)));
     decided.flat_map(|(step, decision)| decision.payments.iter().map(move |payment| (step, payment)))
+}
+
+/// The grants that a payment became: the one for what was sold, and those for what failed refunds returned.
+fn grants_of(payment: &Payment) -> Vec<Uuid> {
+    let returned = payment.refunds.iter().map(|refund| operation_id(refund.id, "refund", "failed"));
+    returned.chain([purchased_grant(payment.id)]).collect()
+}
+
+/// Whether a refund that counted before has failed now.
+fn failed_now(before: Option<&Payment>, payment: &Payment) -> bool {
+    let earlier = before.map_or(&[][..], |before| &before.refunds);
+    earlier.iter().zip(&payment.refunds).any(|(before, now)| before.counts() && !now.counts())
 }
 
 /// Whether it is the provider that says something, and not somebody who asks for something.
