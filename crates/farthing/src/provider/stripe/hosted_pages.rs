@@ -23,3 +23,21 @@ impl HostedPages for Stripe {
         calls.end(made.map(|session| session.url))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::script::{Script, key};
+    use super::*;
+
+    #[tokio::test]
+    async fn the_portal_is_an_address() {
+        let session =
+            json!({"id": "bps_1", "object": "billing_portal.session", "url": "https://billing.stripe.com/p/1"});
+        let script = Script::default().then(200, &[], &session);
+        let opened = script.serve().await.portal(&key(), "cus_1", "https://a.example/back").await.outcome;
+        assert_eq!(opened.as_deref(), Ok("https://billing.stripe.com/p/1"));
+        assert_eq!(script.body(0), "customer=cus_1&return_url=https://a.example/back");
+    }
+}

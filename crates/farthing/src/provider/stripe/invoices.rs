@@ -205,9 +205,12 @@ async fn void(calls: &mut Calls<'_>, operation: &OperationKey, reference: &str) 
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use engine::Asset;
+    use serde_json::{Value, json};
 
+    use super::super::script::{Script, error, key};
     use super::*;
+    use crate::provider::ProviderError;
 
     #[test]
     fn both_shapes_name_the_subscription_and_the_secret() {
@@ -232,5 +235,76 @@ mod tests {
         assert_eq!(current, before);
         assert_eq!((current.subscription.as_deref(), current.total.minor), (Some("sub_1"), 1999));
         assert_eq!(current.client_secret.as_deref(), Some("pi_1_secret_2"));
+    }
+
+    fn invoice(state: &str) -> Value {
+        json!({
+            "id": "in_1", "customer": "cus_1", "status": state, "total": 1999, "currency": "usd",
+            "amount_paid": if state == "paid" { 1999 } else { 0 }, "created": 1_767_225_600,
+        })
+    }
+
+    fn order() -> NewInvoice {
+        NewInvoice {
+            id: "inv-1".to_owned(),
+            customer: "cus_1".into(),
+            currency: Asset::new("USD"),
+            lines: vec![("Minutes".to_owned(), 1500), ("Numbers".to_owned(), 499)],
+            collect: true,
+        }
+    }
+
+    #[tokio::test]
+    async fn each_step_has_a_key_of_its_own() {
+        let made = json!({"id": "in_1"});
+        let item = json!({"id": "ii_1"});
+        let script = [&made, &item, &item, &made, &invoice("open"), &made, &invoice("paid")]
+            .into_iter()
+            .fold(Script::default(), |script, answer| script.then(200, &[], answer));
+        let report = Invoices::create(&script.serve().await, &key(), &order()).await.outcome.unwrap();
+        assert_eq!((&*report.state, report.paid), ("paid", 1999));
+        let steps: Vec<_> = script.keys().into_iter().map(|key| key.map(|key| key[41..].to_owned())).collect();
+        let step = |name: &str| Some(format!("_{name}"));
+        let expected = [step("invoice"), step("line_0"), step("line_1"), step("finalize"), None, step("pay"), None];
+        assert_eq!(steps, expected);
+        assert_eq!(
+            script.body(0),
+            "customer=cus_1&currency=usd&auto_advance=false&pending_invoice_items_behavior=exclude\
+             &metadata[farthing_invoice]=inv-1"
+        );
+        assert_eq!(script.body(2), "customer=cus_1&invoice=in_1&currency=usd&amount=499&description=Numbers");
+    }
+
+    #[tokio::test]
+    async fn an_invoice_whose_payment_is_declined_stays_open() {
+        let declined = error("card_error", Some("card_declined"));
+        let made = json!({"id": "in_1"});
+        let script = [&made, &made, &made, &made, &invoice("open")]
+            .into_iter()
+            .fold(Script::default(), |script, answer| script.then(200, &[], answer));
+        let script = script.then(402, &[], &declined).then(200, &[], &invoice("open"));
+        let report = Invoices::create(&script.serve().await, &key(), &order()).await.outcome.unwrap();
+        assert_eq!((&*report.reference, &*report.state, report.paid), ("in_1", "open", 0));
+    }
+
+    #[tokio::test]
+    async fn a_draft_that_cannot_be_finished_is_deleted() {
+        let script = Script::default()
+            .then(200, &[], &json!({"id": "in_1"}))
+            .then(400, &[], &error("invalid_request_error", Some("parameter_invalid_integer")))
+            .then(200, &[], &json!({"id": "in_1", "deleted": true}));
+        let outcome = Invoices::create(&script.serve().await, &key(), &order()).await.outcome;
+        assert!(matches!(outcome, Err(ProviderError::Rejected(_))), "{outcome:?}");
+        assert_eq!(script.lines(), ["POST /v1/invoices", "POST /v1/invoiceitems", "DELETE /v1/invoices/in_1"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_void_is_not_voided_again() {
+        let refused = error("invalid_request_error", None);
+        for (state, fine) in [("void", true), ("paid", false)] {
+            let script = Script::default().then(400, &[], &refused).then(200, &[], &invoice(state));
+            let outcome = script.serve().await.void(&key(), "in_1").await.outcome;
+            assert_eq!(outcome.is_ok(), fine, "{outcome:?}");
+        }
     }
 }

@@ -25,6 +25,8 @@ mod payment_methods;
 mod payments;
 mod reconciliation;
 mod refunds;
+#[cfg(test)]
+mod script;
 mod subscriptions;
 mod webhooks;
 

@@ -165,6 +165,7 @@ async fn list(calls: &mut Calls<'_>, customer: &str, now: Timestamp) -> Result<P
 mod tests {
     use serde_json::json;
 
+    use super::super::script::{Script, error, key};
     use super::*;
 
     #[test]
@@ -179,5 +180,38 @@ mod tests {
         assert_eq!((&*debit.brand, debit.last4.as_deref(), debit.expires), ("sepa_debit", Some("3000"), None));
         let link = read(json!({"id": "pm_3", "type": "link", "customer": null, "link": {"email": "a@example.com"}}));
         assert_eq!((&*link.brand, link.last4, link.expires), ("link", None, None));
+    }
+
+    #[tokio::test]
+    async fn a_method_is_attached_where_it_is_attached_already() {
+        let refused = error("invalid_request_error", Some("resource_already_exists"));
+        let method = |customer: Option<&str>| json!({"id": "pm_1", "type": "card", "customer": customer});
+        for (customer, expected) in [
+            (Some("cus_1"), None),
+            (Some("cus_2"), Some("payment_method_of_another_customer")),
+            (None, Some("resource_already_exists")),
+        ] {
+            let script = Script::default().then(400, &[], &refused).then(200, &[], &method(customer));
+            let outcome = script.serve().await.attach(&key(), "cus_1", "pm_1").await.outcome;
+            match expected {
+                None => assert_eq!(outcome, Ok(())),
+                Some(code) => {
+                    assert!(matches!(&outcome, Err(ProviderError::Rejected(f)) if &*f.code == code), "{outcome:?}")
+                }
+            }
+        }
+        let declined = Script::default().then(402, &[], &error("card_error", Some("card_declined")));
+        let outcome = declined.serve().await.attach(&key(), "cus_1", "pm_1").await.outcome;
+        assert!(matches!(&outcome, Err(ProviderError::Rejected(f)) if &*f.code == "card_declined"), "{outcome:?}");
+        assert_eq!(declined.lines().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_method_is_off_the_file_where_it_is_off_already() {
+        let refused = error("invalid_request_error", None);
+        let script = Script::default().then(400, &[], &refused).then(200, &[], &json!({"id": "pm_1", "type": "card"}));
+        assert_eq!(script.serve().await.detach(&key(), "pm_1").await.outcome, Ok(()));
+        let script = Script::default().then(404, &[], &error("invalid_request_error", Some("resource_missing")));
+        assert_eq!(script.serve().await.detach(&key(), "pm_1").await.outcome, Err(ProviderError::NotFound));
     }
 }

@@ -16,6 +16,9 @@ use super::object::{
 use super::{Stripe, object_path};
 use crate::provider::{Collection, Exchanged, NewPayment, OperationKey, Payments, ProviderError};
 
+#[cfg(test)]
+mod tests;
+
 /// Where a page's payment has its charge.
 const PAGE_CHARGE: &str = "payment_intent.latest_charge";
 

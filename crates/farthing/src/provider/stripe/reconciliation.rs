@@ -45,3 +45,29 @@ async fn payments(calls: &mut Calls<'_>, since: Timestamp) -> Result<Vec<Payment
     }
     Ok(reports)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::script::Script;
+    use super::*;
+
+    #[tokio::test]
+    async fn all_pages_and_the_oldest_event_first() {
+        let event = |id: &str| json!({"id": id, "object": "event", "type": "x"});
+        let script = Script::default()
+            .then(200, &[], &json!({"data": [event("evt_3"), event("evt_2")], "has_more": true}))
+            .then(200, &[], &json!({"data": [event("evt_1")], "has_more": false}));
+        let events = script.serve().await.events(jiff::Timestamp::from_second(5).unwrap()).await;
+        let ids: Vec<_> = events.outcome.unwrap().into_iter().map(|body| String::from_utf8(body).unwrap()).collect();
+        assert_eq!(ids, ["evt_1", "evt_2", "evt_3"].map(|id| event(id).to_string()));
+        assert_eq!(
+            script.lines(),
+            [
+                "GET /v1/events?created%5Bgte%5D=5&limit=100",
+                "GET /v1/events?created%5Bgte%5D=5&limit=100&starting_after=evt_2",
+            ]
+        );
+    }
+}

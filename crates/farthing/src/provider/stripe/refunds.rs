@@ -40,3 +40,22 @@ async fn create(
     }
     made.report()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::script::{Script, key};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_refund_is_counted_in_the_currency_of_its_payment() {
+        let krona = json!({"id": "pi_1", "amount": 50_000, "currency": "isk", "status": "succeeded"});
+        let refund = json!({"id": "re_1", "amount": 500, "currency": "isk", "status": "failed", "failure_reason": "lost_or_stolen_card"});
+        let script = Script::default().then(200, &[], &krona).then(200, &[], &refund);
+        let order = NewRefund { id: "r-1".to_owned(), payment: "pi_1".into(), minor: 5 };
+        let report = Refunds::create(&script.serve().await, &key(), &order).await.outcome.unwrap();
+        assert_eq!(script.body(1), "payment_intent=pi_1&amount=500&metadata[farthing_refund]=r-1");
+        assert_eq!((report.minor, report.failure.map(|failure| failure.code)), (5, Some("lost_or_stolen_card".into())));
+    }
+}

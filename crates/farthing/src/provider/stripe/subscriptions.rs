@@ -240,8 +240,9 @@ async fn cancel(
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
+    use super::super::script::{Script, error, key};
     use super::*;
 
     fn read(value: serde_json::Value) -> SubscriptionReport {
@@ -283,5 +284,47 @@ mod tests {
     fn a_state_that_is_new_is_kept_as_it_is() {
         let report = read(json!({"id": "sub_1", "customer": "cus_1", "status": "hibernating"}));
         assert_eq!((&*report.state, report.period, report.prices.len()), ("hibernating", None, 0));
+    }
+
+    #[tokio::test]
+    async fn a_change_replaces_items_once() {
+        let subscription =
+            |items: Value| json!({"id": "sub_1", "customer": "cus_1", "status": "active", "items": {"data": items}});
+        let item =
+            |id: &str, price: &str, quantity: u32| json!({"id": id, "price": {"id": price}, "quantity": quantity});
+        let before = subscription(json!([item("si_1", "price_a", 1), item("si_2", "price_b", 2)]));
+        let after = subscription(json!([item("si_2", "price_b", 5), item("si_3", "price_c", 1)]));
+        let script = Script::default().then(200, &[], &before).then(200, &[], &after).then(200, &[], &after);
+        let stripe = script.serve().await;
+        let prices = vec![("price_b".to_owned(), 5), ("price_c".to_owned(), 1)];
+        let change = SubscriptionChange { prices, proration: crate::provider::Proration::Now };
+        let changed = stripe.change(&key(), "sub_1", &change).await.outcome.unwrap();
+        assert_eq!(changed.prices, [("price_b".into(), 5), ("price_c".into(), 1)]);
+        assert_eq!(
+            script.body(1),
+            "expand[]=latest_invoice.confirmation_secret&proration_behavior=always_invoice&items[0][id]=si_2\
+             &items[0][quantity]=5&items[1][price]=price_c&items[1][quantity]=1&items[2][id]=si_1&items[2][deleted]=true"
+        );
+        assert_eq!(stripe.change(&key(), "sub_1", &change).await.outcome, Ok(changed));
+        assert_eq!(script.lines().len(), 3, "the second time nothing was sent");
+    }
+
+    async fn cancel_now(script: &Script) -> Result<SubscriptionReport, ProviderError> {
+        Subscriptions::cancel(&script.serve().await, &key(), "sub_1", Cancellation::Now).await.outcome
+    }
+
+    #[tokio::test]
+    async fn one_that_has_ended_is_missing_and_that_is_fine() {
+        let missing = error("invalid_request_error", Some("resource_missing"));
+        let ended = json!({"id": "sub_1", "customer": "cus_1", "status": "canceled", "canceled_at": 1_767_225_600});
+        let script = Script::default().then(404, &[], &missing).then(200, &[], &ended);
+        let report = cancel_now(&script).await.unwrap();
+        assert_eq!(&*report.state, "canceled");
+        let script = Script::default().then(404, &[], &missing).then(404, &[], &missing);
+        assert_eq!(cancel_now(&script).await, Err(ProviderError::NotFound));
+        let script = Script::default().then(400, &[], &error("invalid_request_error", None));
+        let undone = Subscriptions::cancel(&script.serve().await, &key(), "sub_1", Cancellation::Undo).await.outcome;
+        assert!(matches!(undone, Err(ProviderError::Rejected(_))), "{undone:?}");
+        assert!(script.body(0).ends_with("cancel_at_period_end=false"), "{}", script.body(0));
     }
 }
