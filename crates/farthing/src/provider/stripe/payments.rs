@@ -49,36 +49,46 @@ impl Payments for Stripe {
     }
 }
 
+/// Stripe keeps a failure of its own under the key as it keeps any answer, for a day at least, although it may have made
+/// the payment; whether it has, our id tells.
 async fn create(
     calls: &mut Calls<'_>,
     operation: &OperationKey,
     payment: &NewPayment,
 ) -> Result<PaymentReport, CallError> {
+    match make(calls, operation, payment).await {
+        // An earlier answer tells how the payment was then.
+        Ok(report) if calls.was_replayed() => get(calls, &report.reference).await,
+        Err(CallError::Failed(ProviderError::Unavailable(reason))) if calls.was_replayed() => {
+            find(calls, &payment.customer, &payment.id).await?.ok_or_else(|| ProviderError::Unavailable(reason).into())
+        }
+        outcome => outcome,
+    }
+}
+
+async fn make(
+    calls: &mut Calls<'_>,
+    operation: &OperationKey,
+    payment: &NewPayment,
+) -> Result<PaymentReport, CallError> {
     let (amount, currency) = to_stripe(&payment.amount)?;
-    let report = match &payment.collection {
-        Collection::Page { success_url, cancel_url } => {
-            let form = page_form(payment, amount, &currency).with("success_url", success_url);
-            let form = form.with("cancel_url", cancel_url);
-            calls.post::<CheckoutSession>("/v1/checkout/sessions", form, operation).await?.report()?
-        }
-        collection => {
-            let form = intent_form(payment, amount, &currency, collection);
-            match calls.post::<PaymentIntent>("/v1/payment_intents", form, operation).await {
-                Ok(intent) => intent.report()?,
-                Err(CallError::Refused(error)) => match &error.payment_intent {
-                    // Declined, and kept: the customer can go on with this payment.
-                    Some(intent) => {
-                        let report = intent.report()?;
-                        PaymentReport { failure: Some(report.failure.unwrap_or_else(|| error.failure())), ..report }
-                    }
-                    None => return Err(CallError::Refused(error)),
-                },
-                Err(error) => return Err(error),
+    if let Collection::Page { success_url, cancel_url } = &payment.collection {
+        let form = page_form(payment, amount, &currency).with("success_url", success_url);
+        let form = form.with("cancel_url", cancel_url);
+        return calls.post::<CheckoutSession>("/v1/checkout/sessions", form, operation).await?.report();
+    }
+    let form = intent_form(payment, amount, &currency);
+    match calls.post::<PaymentIntent>("/v1/payment_intents", form, operation).await {
+        Err(CallError::Refused(error)) if error.is_decline() => match &error.payment_intent {
+            // Declined, and kept: the customer can go on with this payment.
+            Some(intent) => {
+                let report = intent.report()?;
+                Ok(PaymentReport { failure: Some(report.failure.unwrap_or_else(|| error.failure())), ..report })
             }
-        }
-    };
-    // An earlier answer tells how the payment was then.
-    if calls.was_replayed() { get(calls, &report.reference).await } else { Ok(report) }
+            None => Err(CallError::Refused(error)),
+        },
+        outcome => outcome?.report(),
+    }
 }
 
 fn page_form(payment: &NewPayment, amount: i64, currency: &str) -> Form {
@@ -94,7 +104,7 @@ fn page_form(payment: &NewPayment, amount: i64, currency: &str) -> Form {
         .with(format!("payment_intent_data[metadata][{PAYMENT_KEY}]"), &payment.id)
 }
 
-fn intent_form(payment: &NewPayment, amount: i64, currency: &str, collection: &Collection) -> Form {
+fn intent_form(payment: &NewPayment, amount: i64, currency: &str) -> Form {
     let description = Some(&payment.description).filter(|text| !text.is_empty());
     let form = Form::new()
         .with("customer", &payment.customer)
@@ -103,7 +113,7 @@ fn intent_form(payment: &NewPayment, amount: i64, currency: &str, collection: &C
         .with_some("description", description)
         .with(format!("metadata[{PAYMENT_KEY}]"), &payment.id)
         .with("automatic_payment_methods[enabled]", true);
-    match collection {
+    match &payment.collection {
         // Nobody is there to be sent to a bank's page.
         Collection::OffSession { method } => form
             .with("automatic_payment_methods[allow_redirects]", "never")

@@ -1,7 +1,7 @@
 use serde_json::json;
 
-use super::super::script::{Script, error, key};
 use super::super::Stripe;
+use super::super::script::{Script, error, key};
 use super::*;
 use crate::auth::Secret;
 use crate::provider::{Customers, NewCustomer};

@@ -138,3 +138,22 @@ async fn a_payment_is_found_by_our_id_on_a_later_page() {
     let script = Script::default().then(200, &[], &nothing).then(200, &[], &nothing);
     assert_eq!(script.serve().await.find("cus_1", "pay-1").await.outcome, Ok(None));
 }
+
+#[tokio::test]
+async fn a_failure_that_is_kept_does_not_hide_the_payment_that_was_made() {
+    let kept = [("idempotent-replayed", "true")];
+    let failed = error("api_error", None);
+    let nothing = json!({"data": []});
+    let made = intent("requires_action");
+    let script = Script::default()
+        .then(500, &kept, &failed)
+        .then(200, &[], &nothing)
+        .then(200, &[], &json!({"data": [made]}))
+        .then(200, &[], &made);
+    let order = payment(Collection::OnSession { save_method: false });
+    let found = Payments::create(&script.serve().await, &key(), &order).await.outcome.unwrap();
+    assert_eq!((&*found.reference, found.progress), ("pi_1", Progress::RequiresAction));
+    let script = Script::default().then(500, &kept, &failed).then(200, &[], &nothing).then(200, &[], &nothing);
+    let unknown = Payments::create(&script.serve().await, &key(), &order).await.outcome;
+    assert_eq!(unknown, Err(ProviderError::Unavailable("status 500".to_owned())));
+}
