@@ -108,7 +108,8 @@ impl PaymentStore for Backend {
 
     async fn due_effects(&self, now: Timestamp, limit: i64) -> Result<Vec<(OperationRef, Timestamp)>, StoreError> {
         let found: Vec<(i32, Uuid, i64)> = sqlx::query_as(
-            "SELECT shard_key, id, due_at FROM effects WHERE state = 'due' AND due_at <= $1 ORDER BY due_at LIMIT $2",
+            "SELECT shard_key, id, due_at FROM effects WHERE state = 'due' AND attempts IS NOT NULL AND due_at <= $1
+             ORDER BY due_at LIMIT $2",
         )
         .bind(now.as_microsecond())
         .bind(limit)
@@ -183,14 +184,6 @@ impl PaymentStore for Backend {
         }))
     }
 
-    async fn next_effect(&self) -> Result<Option<Timestamp>, StoreError> {
-        let found: Option<(i64,)> =
-            sqlx::query_as("SELECT due_at FROM effects WHERE state = 'due' ORDER BY due_at LIMIT 1")
-                .fetch_optional(&mut *self.shared().await?)
-                .await?;
-        found.map(|(due_at,)| instant(due_at)).transpose()
-    }
-
     async fn record_exchanges(&self, effect: &EffectRow, exchanges: &[ExchangeRow]) -> Result<(), StoreError> {
         let mut connection = self.shared_write().await?;
         for exchange in exchanges {
@@ -254,7 +247,8 @@ impl PaymentStore for Backend {
 
     async fn due_events(&self, now: Timestamp, limit: i64) -> Result<Vec<(Arc<str>, Arc<str>, Timestamp)>, StoreError> {
         let found: Vec<(String, String, i64)> = sqlx::query_as(
-            "SELECT tenant, id, due_at FROM provider_events WHERE state = 'due' AND due_at <= $1 ORDER BY due_at LIMIT $2",
+            "SELECT tenant, id, due_at FROM provider_events WHERE state = 'due' AND attempts IS NOT NULL AND due_at <= $1
+             ORDER BY due_at LIMIT $2",
         )
         .bind(now.as_microsecond())
         .bind(limit)

@@ -191,8 +191,6 @@ pub trait PaymentStore: Send + Sync {
     async fn settle_effect(&self, id: OperationRef, result: &EffectResult) -> Result<(), StoreError>;
     /// What has come of an effect; nothing while it is due.
     async fn effect_result(&self, id: OperationRef) -> Result<Option<EffectResult>, StoreError>;
-    /// When the next effect is due.
-    async fn next_effect(&self) -> Result<Option<Timestamp>, StoreError>;
     /// Keeps what was asked of the provider for an effect, and answered.
     async fn record_exchanges(&self, effect: &EffectRow, exchanges: &[ExchangeRow]) -> Result<(), StoreError>;
     /// What was asked of the provider for an effect, and answered.

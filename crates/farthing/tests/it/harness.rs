@@ -1,7 +1,6 @@
 //! The application under test: the real router on a socket of this machine, on either engine, at a time that the test
 //! sets. A test talks to it as a product does, over HTTP with a key, and looks past the API only where it says so.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +9,7 @@ use axum::http::{HeaderMap, Method, Request, Uri};
 use farthing::app::App;
 use farthing::auth::{Scope, key};
 use farthing::clock::{Clock, SystemClock};
-use farthing::jobs::Providers;
+use farthing::connection::{Connected, SandboxAddress, connect};
 use farthing::service::Settings;
 use farthing::store::KeyRow;
 use farthing::{config, server};
@@ -24,6 +23,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::databases::{self, Database};
+use crate::shop::{self, TestSandbox};
 
 /// A product with agents that answer calls. Its own users read their billing with HS256 tokens.
 pub(crate) const TENANT: &str = r#"
@@ -157,23 +157,41 @@ impl TestApp {
         Self { admin_key: self.admin_key.clone(), ..app }
     }
 
+    /// Serves the shop with its jobs running, beside a sandbox that tells it what happens.
+    pub(crate) async fn shop(database: Database) -> (Self, TestSandbox) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let webhook = format!("http://{}/v1/connections/acme/webhook", listener.local_addr().expect("an address"));
+        let sandbox = TestSandbox::start(Some(&webhook)).await;
+        let clock = TestClock::at("2026-03-02T09:00:00Z");
+        let (database, tenant) = (Arc::new(database), shop::TENANT);
+        let mut app = Self::serve_on(listener, database, clock, tenant, Some(&sandbox.address())).await;
+        app.admin_key = app.new_key(Scope::Admin).await.0;
+        (app, sandbox)
+    }
+
     async fn serve(database: Arc<Database>, clock: Arc<TestClock>, file: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::serve_on(listener, database, clock, file, None).await
+    }
+
+    async fn serve_on(
+        listener: TcpListener,
+        database: Arc<Database>,
+        clock: Arc<TestClock>,
+        file: &'static str,
+        sandbox: Option<&SandboxAddress>,
+    ) -> Self {
         let environment = |name: &str| (name == "ACME_JWT_SECRET").then(|| JWT_SECRET.to_owned());
         let tenant = config::parse(file, "tenant.toml", &environment).expect("the tenant file is right");
         let store = database.open().await;
-        let app = App::start(
-            store,
-            vec![tenant],
-            BTreeMap::new(),
-            clock.clone(),
-            Settings { lanes: 2, ..Settings::default() },
-        )
-        .await
-        .expect("the application starts");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let tenants = vec![tenant];
+        let Connected { providers, connections, .. } = connect(&tenants, sandbox).expect("the tenant is connected");
+        let app = App::start(store, tenants, connections, clock.clone(), Settings { lanes: 2, ..Settings::default() })
+            .await
+            .expect("the application starts");
         let address = listener.local_addr().expect("the address of a socket");
         let (stop, stopped) = oneshot::channel();
-        let served = tokio::spawn(server::serve(app.clone(), Providers::new(), listener, async move {
+        let served = tokio::spawn(server::serve(app.clone(), providers, listener, async move {
             let _ = stopped.await;
         }));
         Self { app, clock, database, tenant: file, admin_key: String::new(), address, stop, served }

@@ -156,7 +156,7 @@ impl CustomerView {
             id: row.external_id,
             status: row.customer.status,
             profile: ProfileView { name: row.profile.name, email: row.profile.email, metadata: row.profile.metadata },
-            payment_method: state.payment_method,
+            payment_method: state.has_payment_method(),
             overage: state.overage.map(OverageView::from),
             created_at: row.created_at,
             as_of: row.customer.position,
