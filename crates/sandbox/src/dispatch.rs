@@ -15,7 +15,7 @@ use crate::request::{Caller, Request};
 use crate::routes::{self, Handler, Page, PageHandler, Target};
 use crate::server::{Shared, check_version, pretty};
 use crate::world::{Cause, World, lock};
-use crate::{API_VERSION, expand, form};
+use crate::{API_VERSION, expand, form, pages};
 
 /// How many requests a world remembers for `GET /_sandbox/requests`.
 const REMEMBERED: usize = 1000;
@@ -410,8 +410,6 @@ fn page(shared: &Shared, asked: &Asked, captures: Vec<String>, handler: PageHand
             answer.headers.insert("location", url);
             answer
         }
-        Err(error) => {
-            Answer::new(error.status, "text/plain; charset=utf-8", error.text("message").unwrap_or_default().into())
-        }
+        Err(error) => Answer::new(error.status, "text/html; charset=utf-8", pages::refusal(&error)),
     }
 }

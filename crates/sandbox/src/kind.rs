@@ -39,6 +39,7 @@ pub(crate) const TEST_CLOCK: Kind = kind("test_helpers.test_clock", "clock");
 
 pub(crate) const CHECKOUT_SESSION: Kind = kind("checkout.session", "cs_test");
 pub(crate) const PORTAL_SESSION: Kind = kind("billing_portal.session", "bps");
+pub(crate) const PORTAL_CONFIGURATION: Kind = kind("billing_portal.configuration", "bpc");
 
 /// The sandbox's own: the answer kept for an idempotency key, whose id is the key.
 pub(crate) const KEPT_ANSWER: Kind = kind("sandbox.kept_answer", "");

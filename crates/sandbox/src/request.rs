@@ -1,5 +1,7 @@
 //! A request, as handlers see it.
 
+use serde_json::Value;
+
 use crate::error::ApiError;
 use crate::parameters::Parameters;
 
@@ -40,6 +42,18 @@ impl Request {
     /// What stands at a `{}` of the route.
     pub(crate) fn capture(&self, index: usize) -> &str {
         self.captures.get(index).map_or("", String::as_str)
+    }
+
+    /// A request with which a page, or an object that is made of others, asks the API's own handler for `id` (may be empty).
+    pub(crate) fn within(&self, id: &str, parameters: Value) -> Self {
+        Self {
+            path: self.path.clone(),
+            captures: vec![id.to_owned()],
+            parameters: Parameters::new(parameters),
+            caller: Caller::Secret,
+            base: self.base.clone(),
+            version: self.version.clone(),
+        }
     }
 
     /// Refuses a publishable key that does not know the object's client secret. Reads `client_secret`.

@@ -91,6 +91,7 @@ const TABLE: &[&[Route]] = &[
     CATALOG,
     TEST_CLOCKS,
     PAGES,
+    BROWSER,
 ];
 
 const CONTROL: &[Route] = &[
@@ -183,6 +184,10 @@ const WEBHOOK_ENDPOINTS: &[Route] = &[
     delete("/v1/webhook_endpoints/{}", webhook_endpoints::delete),
 ];
 
+const fn file(path: &'static str, content_type: &'static str, body: &'static str) -> Route {
+    Route { method: "GET", path, target: Target::File(content_type, body) }
+}
+
 const PAGES: &[Route] =
     &[page("GET", "/pages/{}/3ds/{}", three_d_secure::show), page("POST", "/pages/{}/3ds/{}", three_d_secure::answer)];
 const CATALOG: &[Route] = &[
@@ -212,6 +217,25 @@ const TEST_CLOCKS: &[Route] = &[
     get("/v1/test_helpers/test_clocks/{}", test_clocks::retrieve),
     delete("/v1/test_helpers/test_clocks/{}", test_clocks::delete),
     post("/v1/test_helpers/test_clocks/{}/advance", test_clocks::advance),
+];
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STRIPE_JS: &str = include_str!("../static/stripe.js");
+
+/// What browsers load. Stripe.js stands where js.stripe.com has it, for its old and its new addresses.
+const BROWSER: &[Route] = &[
+    file("/", HTML, include_str!("../static/index.html")),
+    file("/index.js", SCRIPT, include_str!("../static/index.js")),
+    file("/pages/sandbox.css", CSS, include_str!("../static/sandbox.css")),
+    file("/pages/card.js", SCRIPT, include_str!("../static/card.js")),
+    file("/v3", SCRIPT, STRIPE_JS),
+    file("/v3/", SCRIPT, STRIPE_JS),
+    file("/{}/stripe.js", SCRIPT, STRIPE_JS),
+    file("/v3/element.html", HTML, include_str!("../static/element.html")),
+    file("/v3/element.js", SCRIPT, include_str!("../static/element.js")),
+    file("/v3/element.css", CSS, include_str!("../static/element.css")),
 ];
 
 /// The route of a request, and what stands at its `{}`.

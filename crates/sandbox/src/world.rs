@@ -224,6 +224,18 @@ impl World {
         }
     }
 
+    /// Does a part of a request. If it is refused, what it has changed is undone, unless the error keeps it.
+    pub(crate) fn attempt<T>(&mut self, part: impl FnOnce(&mut Self) -> Result<T, ApiError>) -> Result<T, ApiError> {
+        let earlier = std::mem::take(&mut self.before);
+        let outcome = part(self);
+        if outcome.as_ref().is_err_and(|error| !error.keeps) {
+            self.undo();
+        }
+        let later = std::mem::replace(&mut self.before, earlier);
+        self.before.extend(later);
+        outcome
+    }
+
     /// Whether something was changed since the last commit.
     pub(crate) fn is_changed(&self) -> bool {
         !self.before.is_empty()

@@ -1,42 +1,40 @@
-//! Pages that a browser shows: HTML files with gaps, filled in here.
+//! Pages that a browser shows: a template of `templates/` for each, filled in here. They work without scripts.
 
+pub(crate) mod card_fields;
 pub(crate) mod three_d_secure;
+pub(crate) mod words;
 
-/// A page of a template: each `{{name}}` becomes its text, escaped.
-pub(crate) fn fill(template: &str, gaps: &[(&str, &str)]) -> String {
-    let mut page = String::with_capacity(template.len());
-    let mut rest = template;
-    while let Some((before, after)) = rest.split_once("{{") {
-        page.push_str(before);
-        let Some((name, tail)) = after.split_once("}}") else { break };
-        let text = gaps.iter().find(|(gap, _)| *gap == name).map_or("", |(_, text)| text);
-        page.push_str(&escape(text));
-        rest = tail;
-    }
-    page.push_str(rest);
-    page
-}
+use askama::Template;
 
-/// A text that stands for itself in HTML, within attributes too.
-pub(crate) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            _ => escaped.push(c),
+use crate::error::ApiError;
+use crate::routes::Page;
+
+const HTML: &str = "text/html; charset=utf-8";
+
+/// A template, filled in.
+pub(crate) fn render(template: &impl Template) -> Result<Page, ApiError> {
+    match template.render() {
+        Ok(page) => Ok(Page::Body(HTML, page)),
+        Err(error) => {
+            tracing::error!(event = "page_failed", %error);
+            Err(ApiError::server())
         }
     }
-    escaped
 }
 
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn gaps_are_filled_with_escaped_text() {
-        assert_eq!(super::fill("<b>{{name}}</b>{{none}}", &[("name", "<i>{{name}}")]), "<b>&lt;i&gt;{{name}}</b>");
-    }
+/// A page that says one thing.
+#[derive(Template)]
+#[template(path = "message.html")]
+pub(crate) struct Message<'a> {
+    pub(crate) heading: &'a str,
+    pub(crate) text: &'a str,
+    /// Address and words of where to go next.
+    pub(crate) link: Option<(&'a str, &'a str)>,
+}
+
+/// The page for a request that is refused.
+pub(crate) fn refusal(error: &ApiError) -> String {
+    let heading = if error.status == 404 { "There is nothing here" } else { "This did not work" };
+    let page = Message { heading, text: error.text("message").unwrap_or_default(), link: None };
+    page.render().unwrap_or_default()
 }

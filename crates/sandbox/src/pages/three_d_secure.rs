@@ -1,40 +1,58 @@
 //! The 3-D Secure page, where the holder of a test card says yes or no. Opened by itself it goes back to the `return_url`;
 //! inside a frame of Stripe.js it tells the page around it that it is done.
 
+use askama::Template;
 use serde_json::Value;
 
-use crate::amount;
 use crate::error::ApiError;
 use crate::form::encode;
 use crate::kind::{self, Kind};
 use crate::objects::setup_intents;
-use crate::pages;
+use crate::pages::{render, words};
 use crate::payment;
 use crate::request::Request;
 use crate::routes::Page;
 use crate::world::World;
 
-const HTML: &str = "text/html; charset=utf-8";
+#[derive(Template)]
+#[template(path = "three_d_secure.html")]
+struct Question<'a> {
+    action: &'a str,
+    what: &'a str,
+    last4: &'a str,
+    client_secret: &'a str,
+    return_url: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "three_d_secure_done.html")]
+struct Done<'a> {
+    id: &'a str,
+    status: &'a str,
+}
 
 /// `GET /pages/{world}/3ds/{intent}?client_secret=..`
 pub(crate) fn show(world: &mut World, request: &Request) -> Result<Page, ApiError> {
     let (_, intent) = find(world, request)?;
     request.parameters.finish()?;
     if intent["status"] != "requires_action" {
-        return Ok(done(request, &intent, None));
+        return done(request, &intent, None);
     }
     let what = match intent["amount"].as_i64() {
         Some(amount) => {
-            format!("a payment of {}", amount::show(amount, intent["currency"].as_str().unwrap_or_default()))
+            format!("a payment of {}", words::money(amount, intent["currency"].as_str().unwrap_or_default()))
         }
         None => "saving this card for later".to_owned(),
     };
     let card = intent["payment_method"].as_str().and_then(|id| world.get(kind::PAYMENT_METHOD, id));
     let last4 = card.and_then(|card| card["card"]["last4"].as_str()).unwrap_or_default();
-    let secret = intent["client_secret"].as_str().unwrap_or_default();
-    let back = intent["next_action"]["redirect_to_url"]["return_url"].as_str().unwrap_or_default();
-    let gaps = [("what", what.as_str()), ("last4", last4), ("client_secret", secret), ("return_url", back)];
-    Ok(Page::Body(HTML, pages::fill(include_str!("three_d_secure.html"), &gaps)))
+    render(&Question {
+        action: &request.path,
+        what: &what,
+        last4,
+        client_secret: intent["client_secret"].as_str().unwrap_or_default(),
+        return_url: intent["next_action"]["redirect_to_url"]["return_url"].as_str().unwrap_or_default(),
+    })
 }
 
 /// `POST` to the same path, with `outcome`, and `framed` where the page is inside a frame.
@@ -54,7 +72,7 @@ pub(crate) fn answer(world: &mut World, request: &Request) -> Result<Page, ApiEr
     }
     let after = world.find(kind, id, "id")?.clone();
     let back = intent["next_action"]["redirect_to_url"]["return_url"].as_str().map(str::to_owned).or(back);
-    Ok(done(request, &after, back.filter(|_| !framed).as_deref()))
+    done(request, &after, back.filter(|_| !framed).as_deref())
 }
 
 /// The intent, for who knows its client secret.
@@ -76,7 +94,7 @@ fn header_safe(address: &str) -> String {
 }
 
 /// Back to where the customer came from; or a page that says it is over, to people and to the page around it.
-fn done(request: &Request, intent: &Value, back: Option<&str>) -> Page {
+fn done(request: &Request, intent: &Value, back: Option<&str>) -> Result<Page, ApiError> {
     let passed = ["succeeded", "requires_capture", "requires_confirmation", "processing"]
         .contains(&intent["status"].as_str().unwrap_or_default());
     let status = if passed { "succeeded" } else { "failed" };
@@ -86,12 +104,11 @@ fn done(request: &Request, intent: &Value, back: Option<&str>) -> Page {
         let (address, fragment) =
             back.split_once('#').map_or((back.as_str(), String::new()), |(a, f)| (a, format!("#{f}")));
         let joint = if address.contains('?') { '&' } else { '?' };
-        return Page::Redirect(format!(
+        return Ok(Page::Redirect(format!(
             "{address}{joint}{name}={}&{name}_client_secret={}&redirect_status={status}{fragment}",
             encode(request.capture(1)),
             encode(intent["client_secret"].as_str().unwrap_or_default())
-        ));
+        )));
     }
-    let gaps = [("id", request.capture(1)), ("status", status)];
-    Page::Body(HTML, pages::fill(include_str!("three_d_secure_done.html"), &gaps))
+    render(&Done { id: request.capture(1), status })
 }

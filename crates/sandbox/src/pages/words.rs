@@ -1,0 +1,58 @@
+//! Amounts and dates as pages write them.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::Value;
+
+use crate::amount;
+
+/// An amount for people: `$12.50`, `€9.00`, `¥500`, `12.50 DKK`.
+pub(crate) fn money(amount: i64, currency: &str) -> String {
+    // What errors write, `$12.50 usd`, says the currency twice where it has a sign that only it has.
+    let shown = amount::show(amount, currency);
+    let number = shown.strip_suffix(currency).unwrap_or(&shown).trim_end();
+    match currency {
+        "usd" | "eur" | "gbp" | "jpy" => number.to_owned(),
+        _ => format!("{} {}", number.trim_start_matches('$'), currency.to_uppercase()),
+    }
+}
+
+/// A field of a document, as an amount in the document's currency.
+pub(crate) fn money_of(document: &Value, field: &str) -> String {
+    money(document[field].as_i64().unwrap_or(0), document["currency"].as_str().unwrap_or_default())
+}
+
+/// The day of a unix time in UTC: `21 November 2026`.
+pub(crate) fn day(seconds: &Value) -> String {
+    let time = seconds.as_i64().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    time.map(|time| time.to_zoned(TimeZone::UTC).strftime("%-d %B %Y").to_string()).unwrap_or_default()
+}
+
+/// How often a recurring price is billed: `per month`, `every 3 months`; none for what is sold once.
+pub(crate) fn rhythm(price: &Value) -> Option<String> {
+    let interval = price["recurring"]["interval"].as_str()?;
+    match price["recurring"]["interval_count"].as_i64() {
+        Some(count) if count > 1 => Some(format!("every {count} {interval}s")),
+        _ => Some(format!("per {interval}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{day, money, rhythm};
+
+    #[test]
+    fn as_people_write_them() {
+        assert_eq!(money(1250, "usd"), "$12.50");
+        assert_eq!(money(500, "jpy"), "¥500");
+        assert_eq!(money(1250, "dkk"), "12.50 DKK");
+        assert_eq!(money(1250, "cad"), "12.50 CAD");
+        assert_eq!(day(&json!(1_795_219_200)), "21 November 2026");
+        assert_eq!(
+            rhythm(&json!({"recurring": {"interval": "month", "interval_count": 3}})).unwrap(),
+            "every 3 months"
+        );
+    }
+}
