@@ -404,3 +404,25 @@ async fn a_declined_payment_keeps_its_answer_and_a_race_pays_once() {
     assert_eq!(all["data"].as_array().unwrap().len(), 2, "the declined one, and the one that all raced for");
     endpoint.wait_for(1).await;
 }
+
+#[tokio::test]
+async fn a_test_clock_lets_go_of_what_was_not_captured() {
+    let stripe = Client::new().await;
+    let clock = stripe.post("/v1/test_helpers/test_clocks", &[("frozen_time", "1900000000")]).await.ok();
+    let clock = clock["id"].as_str().unwrap();
+    let customer = stripe.post("/v1/customers", &[("test_clock", clock)]).await.ok();
+    let more = [("customer", customer["id"].as_str().unwrap()), ("capture_method", "manual")];
+    let held = stripe.post(INTENTS, &paying("pm_card_visa", &more)).await.ok();
+    assert_eq!(held["created"], 1_900_000_000);
+    let path = format!("/v1/test_helpers/test_clocks/{clock}");
+    stripe.post(&format!("{path}/advance"), &[("frozen_time", "1900700000")]).await.ok();
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while stripe.get(&path).await.ok()["status"] != "ready" {
+        assert!(std::time::Instant::now() < end, "the clock does not arrive");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let expired = stripe.get(&format!("{INTENTS}/{}", held["id"].as_str().unwrap())).await.ok();
+    assert_eq!((&expired["status"], &expired["canceled_at"]), (&json!("canceled"), &json!(1_900_604_800)));
+    let event = stripe.get("/v1/events?type=payment_intent.canceled").await.ok()["data"][0].clone();
+    assert_eq!((&event["created"], &event["request"]["id"]), (&json!(1_900_604_800), &json!(null)));
+}
