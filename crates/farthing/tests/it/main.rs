@@ -36,6 +36,7 @@ mod layers;
 mod operation_keys;
 mod product;
 mod purchase_faults;
+mod provider_stripe;
 mod query_plans;
 mod row_level_security;
 mod scale_out;
