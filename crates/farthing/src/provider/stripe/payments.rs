@@ -60,7 +60,9 @@ async fn create(
         // An earlier answer tells how the payment was then.
         Ok(report) if calls.was_replayed() => get(calls, &report.reference).await,
         Err(CallError::Failed(ProviderError::Unavailable(reason))) if calls.was_replayed() => {
-            find(calls, &payment.customer, &payment.id).await?.ok_or_else(|| ProviderError::Unavailable(reason).into())
+            // Whatever keeps it from being found, nothing has been refused.
+            let found = find(calls, &payment.customer, &payment.id).await.ok().flatten();
+            found.ok_or_else(|| ProviderError::Unavailable(reason).into())
         }
         outcome => outcome,
     }

@@ -153,7 +153,11 @@ async fn a_failure_that_is_kept_does_not_hide_the_payment_that_was_made() {
     let order = payment(Collection::OnSession { save_method: false });
     let found = Payments::create(&script.serve().await, &key(), &order).await.outcome.unwrap();
     assert_eq!((&*found.reference, found.progress), ("pi_1", Progress::RequiresAction));
-    let script = Script::default().then(500, &kept, &failed).then(200, &[], &nothing).then(200, &[], &nothing);
-    let unknown = Payments::create(&script.serve().await, &key(), &order).await.outcome;
-    assert_eq!(unknown, Err(ProviderError::Unavailable("status 500".to_owned())));
+    let not_found = Script::default().then(500, &kept, &failed).then(200, &[], &nothing).then(200, &[], &nothing);
+    let not_looked_for =
+        Script::default().then(500, &kept, &failed).then(400, &[], &error("invalid_request_error", None));
+    for script in [not_found, not_looked_for] {
+        let unknown = Payments::create(&script.serve().await, &key(), &order).await.outcome;
+        assert_eq!(unknown, Err(ProviderError::Unavailable("status 500".to_owned())));
+    }
 }
