@@ -24,6 +24,20 @@ pub enum Progress {
     Canceled,
 }
 
+impl Progress {
+    /// Its name, for people.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RequiresPayment => "requires_payment",
+            Self::RequiresAction => "requires_action",
+            Self::Processing => "processing",
+            Self::Paid => "paid",
+            Self::Canceled => "canceled",
+        }
+    }
+}
+
 /// Why a payment, a refund or a payment method did not work, as the provider says it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Failure {

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
-use engine::{Asset, Catalog, GrantTemplate, LifeEvent, Meter, Model, OveragePolicy, Price};
+use engine::{Asset, Catalog, GrantTemplate, LifeEvent, Meter, Model, OveragePolicy, Pack, Price};
 
 use super::{Failure, Outcome, columns, counted, print, tenants};
-use crate::config::Tenant;
+use crate::config::{Mode, Tenant};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -44,7 +44,9 @@ fn summary(file: &str, tenant: &Tenant) -> String {
     section("meters", catalog.meters.values().map(meter).collect());
     section("prices", catalog.prices.iter().map(|price| priced(price)).collect());
     section("grants", catalog.grants.iter().map(grant).collect());
+    section("packs", catalog.packs.values().map(pack).collect());
     section("overage", vec![overage(catalog)]);
+    section("payments", vec![payments(tenant)]);
     let mut text = format!(
         "{file}: tenant {} ({} mode, {}) is in order\n",
         catalog.tenant,
@@ -94,6 +96,20 @@ fn grant(grant: &GrantTemplate) -> String {
     };
     let lasts = grant.expires_after_days.map(|days| format!(", for {days} days")).unwrap_or_default();
     format!("{}: {} {} {when}{lasts}", grant.name, grant.amount, grant.asset)
+}
+
+fn pack(pack: &Pack) -> String {
+    let lasts = pack.expires_after_days.map(|days| format!(", for {days} days")).unwrap_or_default();
+    format!("{}: {} {} for {}{lasts}", pack.name, pack.amount, pack.asset, pack.price)
+}
+
+fn payments(tenant: &Tenant) -> String {
+    let connection = &tenant.connection;
+    match (&connection.secret_key, tenant.mode) {
+        (Some(_), mode) => format!("by stripe, with a key for {} mode", mode.as_str()),
+        (None, Mode::Test) => "by the built-in sandbox, because there is no key".to_owned(),
+        (None, Mode::Live) => "none: there is no [connection]".to_owned(),
+    }
 }
 
 fn overage(catalog: &Catalog) -> String {

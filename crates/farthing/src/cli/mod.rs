@@ -7,9 +7,11 @@ mod backup;
 mod bench;
 mod check;
 mod demo;
+mod events;
 mod import;
 mod keys;
 mod migrate;
+mod reconcile;
 mod sandbox;
 mod serve;
 mod tenants;
@@ -66,6 +68,10 @@ enum Command {
     Import(import::Arguments),
     /// Recount every wallet from the ledger and compare
     Verify(verify::Arguments),
+    /// List what the payment provider told and could not be applied, and try it again
+    Events(events::Arguments),
+    /// Compare payments with the provider's, and repair what webhooks lost
+    Reconcile(reconcile::Arguments),
     /// Copy the database to a new file while it is in use (SQLite)
     Backup(backup::BackupArguments),
     /// Put a backup in the place of the database (SQLite)
@@ -114,6 +120,8 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Keys(arguments) => keys::run(&database, arguments).await,
         Command::Import(arguments) => import::run(&database, arguments).await,
         Command::Verify(arguments) => verify::run(&database, &arguments).await,
+        Command::Events(arguments) => events::run(&database, arguments).await,
+        Command::Reconcile(arguments) => reconcile::run(&database, arguments).await,
         Command::Backup(arguments) => backup::backup(&database, &arguments).await,
         Command::Restore(arguments) => backup::restore(&database, &arguments).await,
         Command::Migrate => migrate::run(&database).await,

@@ -96,6 +96,13 @@ pub(super) async fn run(arguments: Arguments) -> Result<Outcome, Failure> {
 }
 
 impl BuiltIn {
+    /// The sandbox that a running server has brought along.
+    pub(super) fn elsewhere(&self) -> Option<SandboxAddress> {
+        let url = format!("http://{}", self.sandbox_listen);
+        // Nothing is told to a command, so it needs no secret.
+        (self.sandbox_listen != "off").then(|| SandboxAddress { url, webhook_secret: Secret::new("whsec_of_nobody") })
+    }
+
     /// Takes the place for a sandbox; nothing where there is to be none. A place that is taken is taken by the sandbox
     /// of another server on this machine, which serves this one as well.
     pub(super) async fn place(&self) -> Result<Option<Place>, Failure> {

@@ -57,7 +57,8 @@ async fn assert_bought_once(shop: &Shop, customer: &str, id: Uuid, note: &str) {
     assert_eq!(payment.reference.as_deref(), ours[0]["id"].as_str(), "{note}");
     let row = shop.customer(customer).await;
     let owner = (row.customer.shard_key, row.customer.id);
-    let grants = shop.app.store.grants(&scope(), owner, Page { after: None, limit: 10 }).await.unwrap();
+    let grants =
+        shop.app.store.grants(&scope(), owner, Page { after: None, limit: 10 }).await.expect("the store answers");
     assert_eq!(grants.len(), 1, "{note}: {grants:?}");
     assert_eq!(shop.balance(customer, "USD").await.available, Micros::new(20_000_000), "{note}");
 }
@@ -150,7 +151,12 @@ async fn books(shop: &Shop, id: Uuid) -> String {
     let payment = shop.payment("jane", id).await;
     let row = shop.customer("jane").await;
     let owner = (row.customer.shard_key, row.customer.id);
-    let entries = shop.app.store.entries(&scope(), owner, None, Page { after: None, limit: 100 }).await.unwrap();
+    let entries = shop
+        .app
+        .store
+        .entries(&scope(), owner, None, Page { after: None, limit: 100 })
+        .await
+        .expect("the store answers");
     let entries = entries.iter().rev().map(|row| {
         let entry = &row.entry;
         format!("{:?} {:?} -> {:?} {}", entry.kind, entry.debit, entry.credit, entry.amount)
