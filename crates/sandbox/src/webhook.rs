@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hmac::{Hmac, Mac};
 use serde_json::{Value, json};
@@ -107,6 +107,9 @@ fn hold_back(world: &mut World, event_type: &str, id: &str) {
     }
 }
 
+/// How many deliveries to one endpoint are taken up at once.
+const BATCH: usize = 50;
+
 /// Delivers until it is aborted: one delivery at a time for each endpoint, in order.
 pub(crate) async fn deliver(shared: Arc<Shared>) {
     // Aborted with this task: what was under way then is delivered again after the next start.
@@ -116,16 +119,19 @@ pub(crate) async fn deliver(shared: Arc<Shared>) {
     }
     loop {
         while attempts.try_join_next().is_some() {}
+        let begun = Instant::now();
         let mut next = wall_milliseconds() + 1000;
         for world in shared.all_worlds() {
             let mut locked = lock(&world);
             let (ready, later) = ready(&locked);
             next = next.min(later);
-            for (id, endpoint) in ready {
+            for (endpoint, ids) in ready {
                 locked.endpoints_in_use.insert(endpoint.clone());
-                attempts.spawn(attempt(shared.clone(), world.clone(), id, endpoint));
+                attempts.spawn(serve_endpoint(shared.clone(), world.clone(), endpoint, ids));
             }
         }
+        // Looking through a long queue holds the worlds up: at most half of the time.
+        tokio::time::sleep(begun.elapsed()).await;
         let pause = u64::try_from(next - wall_milliseconds()).unwrap_or(0).clamp(1, 1000);
         tokio::select! {
             () = shared.wake.notified() => {}
@@ -134,42 +140,54 @@ pub(crate) async fn deliver(shared: Arc<Shared>) {
     }
 }
 
-/// The deliveries to be tried now, at most one for each endpoint, and when the next one will be.
-fn ready(world: &World) -> (Vec<(String, String)>, i64) {
+/// The deliveries to be tried now, in order for each endpoint, and when the next one will be.
+fn ready(world: &World) -> (BTreeMap<String, Vec<String>>, i64) {
     let now = wall_milliseconds();
     let mut later = i64::MAX;
-    let mut first: BTreeMap<&str, (i64, &str)> = BTreeMap::new();
+    let mut waiting: BTreeMap<&str, Vec<(i64, &str)>> = BTreeMap::new();
     for delivery in world.all(kind::DELIVERY) {
         let (Some(id), Some(endpoint)) = (delivery["id"].as_str(), delivery["endpoint"].as_str()) else { continue };
         let next_at = delivery["next_at"].as_i64().unwrap_or(0);
         if next_at > now {
             later = later.min(next_at);
         } else if !world.endpoints_in_use.contains(endpoint) {
-            let order = delivery["order"].as_i64().unwrap_or(0);
-            let best = first.entry(endpoint).or_insert((order, id));
-            *best = (*best).min((order, id));
+            waiting.entry(endpoint).or_default().push((delivery["order"].as_i64().unwrap_or(0), id));
         }
     }
-    (first.into_iter().map(|(endpoint, (_, id))| (id.to_owned(), endpoint.to_owned())).collect(), later)
+    let in_order = |mut ids: Vec<(i64, &str)>| {
+        ids.sort_unstable();
+        ids.into_iter().take(BATCH).map(|(_, id)| id.to_owned()).collect()
+    };
+    (waiting.into_iter().map(|(endpoint, ids)| (endpoint.to_owned(), in_order(ids))).collect(), later)
 }
 
-async fn attempt(shared: Arc<Shared>, world: Arc<Mutex<World>>, id: String, endpoint: String) {
-    let prepared = prepare(&lock(&world), &id, &endpoint);
+/// Tries some deliveries to one endpoint, one after the other; not for long, because others may be due before the last of them.
+async fn serve_endpoint(shared: Arc<Shared>, world: Arc<Mutex<World>>, endpoint: String, ids: Vec<String>) {
+    let begun = Instant::now();
+    for id in ids {
+        if begun.elapsed() > Duration::from_secs(1) {
+            break;
+        }
+        attempt(&shared, &world, &id, &endpoint).await;
+    }
+    lock(&world).endpoints_in_use.remove(&endpoint);
+    shared.wake.notify_one();
+}
+
+async fn attempt(shared: &Shared, world: &Mutex<World>, id: &str, endpoint: &str) {
+    let prepared = prepare(&lock(world), id, endpoint);
     let outcome = match &prepared {
         None => None,
-        Some((destination, body)) => Some(post(&shared, destination, body).await),
+        Some((destination, body)) => Some(post(shared, destination, body).await),
     };
-    let mut world = lock(&world);
-    world.endpoints_in_use.remove(&endpoint);
+    let mut world = lock(world);
     match outcome {
-        None => give_up(&mut world, &id, &endpoint),
-        Some(outcome) => settle(&mut world, &id, &endpoint, &outcome),
+        None => give_up(&mut world, id, endpoint),
+        Some(outcome) => settle(&mut world, id, endpoint, &outcome),
     }
     if let Err(error) = shared.journal.commit(&mut world) {
         tracing::error!(event = "journal_failed", %error);
     }
-    drop(world);
-    shared.wake.notify_one();
 }
 
 /// What to send where. None where the endpoint or the event is gone, or the endpoint takes nothing any more.
