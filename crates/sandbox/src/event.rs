@@ -22,10 +22,11 @@ impl World {
     }
 
     pub(crate) fn announce_with(&mut self, event_type: &str, object: &Value, previous: Option<Value>) {
-        // Refunds and disputes do not name the customer, but their charge does.
+        // Refunds and disputes do not name the customer, but their charge does; payments of invoices, but their invoice.
         let charge = object["charge"].as_str().and_then(|charge| self.get(kind::CHARGE, charge));
-        let created = match charge {
-            Some(charge) => self.now_for(&charge["customer"]),
+        let invoice = object["invoice"].as_str().and_then(|invoice| self.get(kind::INVOICE, invoice));
+        let created = match charge.or(invoice) {
+            Some(of) => self.now_for(&of["customer"]),
             None if object["object"] == kind::CUSTOMER.name => self.now_for(&object["id"]),
             None => self.now_for(&object["customer"]),
         };

@@ -5,8 +5,7 @@ use serde_json::Value;
 
 use crate::error::ApiError;
 use crate::kind::{self, Kind};
-use crate::objects::prices;
-use crate::objects::refunds;
+use crate::objects::{invoice_payments, prices, refunds};
 use crate::world::World;
 
 /// What a field becomes when it is expanded.
@@ -42,15 +41,41 @@ const TABLE: &[(Kind, &str, To)] = &[
     (kind::DISPUTE, "charge", To::Kind(kind::CHARGE)),
     (kind::DISPUTE, "payment_intent", To::Kind(kind::PAYMENT_INTENT)),
     (kind::BALANCE_TRANSACTION, "source", To::Any),
+    (kind::DISCOUNT, "customer", To::Kind(kind::CUSTOMER)),
+    (kind::DISCOUNT, "source.coupon", To::Kind(kind::COUPON)),
+    (kind::INVOICE, "confirmation_secret", To::Made(invoice_payments::confirmation_secret)),
+    (kind::INVOICE, "customer", To::Kind(kind::CUSTOMER)),
+    (kind::INVOICE, "default_payment_method", To::Kind(kind::PAYMENT_METHOD)),
+    (kind::INVOICE, "discounts", To::Kind(kind::DISCOUNT)),
+    (kind::INVOICE, "parent.subscription_details.subscription", To::Kind(kind::SUBSCRIPTION)),
+    (kind::INVOICE, "payments", To::Made(invoice_payments::of_invoice)),
+    (kind::INVOICE, "test_clock", To::Kind(kind::TEST_CLOCK)),
+    (LINE, "discounts", To::Kind(kind::DISCOUNT)),
+    (LINE, "pricing.price_details.price", To::Kind(kind::PRICE)),
+    (LINE, "subscription", To::Kind(kind::SUBSCRIPTION)),
+    (kind::INVOICE_ITEM, "customer", To::Kind(kind::CUSTOMER)),
+    (kind::INVOICE_ITEM, "invoice", To::Kind(kind::INVOICE)),
+    (kind::INVOICE_ITEM, "pricing.price_details.price", To::Kind(kind::PRICE)),
+    (kind::INVOICE_PAYMENT, "invoice", To::Kind(kind::INVOICE)),
+    (kind::INVOICE_PAYMENT, "payment.payment_intent", To::Kind(kind::PAYMENT_INTENT)),
+    (kind::SUBSCRIPTION, "customer", To::Kind(kind::CUSTOMER)),
+    (kind::SUBSCRIPTION, "default_payment_method", To::Kind(kind::PAYMENT_METHOD)),
+    (kind::SUBSCRIPTION, "discounts", To::Kind(kind::DISCOUNT)),
+    (kind::SUBSCRIPTION, "latest_invoice", To::Kind(kind::INVOICE)),
+    (kind::SUBSCRIPTION, "pending_setup_intent", To::Kind(kind::SETUP_INTENT)),
+    (kind::SUBSCRIPTION, "test_clock", To::Kind(kind::TEST_CLOCK)),
     (kind::PRODUCT, "default_price", To::Kind(kind::PRICE)),
     (kind::PRICE, "product", To::Kind(kind::PRODUCT)),
     (kind::PRICE, "tiers", To::Made(prices::tiers)),
 ];
 
+/// Lines live within their invoice.
+const LINE: Kind = Kind { name: "line_item", prefix: "il" };
+
 /// Expands a path in an answer.
 pub(crate) fn expand(world: &World, document: &mut Value, path: &str) -> Result<(), ApiError> {
     let segments: Vec<&str> = path.split('.').collect();
-    if segments.len() > 5 || (segments.len() > 4 && segments.first() != Some(&"data")) {
+    if segments.len() > 4 {
         return Err(refused(format!("You cannot expand more than 4 levels of a property ({path}).")));
     }
     walk(world, document, &segments, path)

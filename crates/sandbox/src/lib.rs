@@ -19,6 +19,7 @@
 //!    own API) is a line in the `FOLLOWERS` of `payment.rs` or `objects/setup_intents.rs`.
 //! 10. Its paths: a section in `routes.rs`. Its tests: `tests/api/NOUN.rs`.
 
+#![recursion_limit = "256"]
 #![expect(dead_code, reason = "the objects that use the rest of the kernel are being added")]
 
 mod amount;
@@ -93,6 +94,22 @@ pub struct Settings {
     pub forward_to: Vec<Forward>,
     /// Faults with which every new world begins.
     pub faults: Vec<Fault>,
+    /// The pauses before each automatic retry of an invoice whose payment has failed.
+    pub invoice_retries: Vec<Duration>,
+    /// What becomes of a subscription when the last of them has failed.
+    pub after_last_retry: AfterLastRetry,
+}
+
+/// What becomes of a subscription whose renewal could not be collected (docs.stripe.com/billing/revenue-recovery).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AfterLastRetry {
+    /// It is canceled.
+    #[default]
+    Cancel,
+    /// It goes on, unpaid: its further invoices stay drafts.
+    Unpaid,
+    /// It goes on, past due.
+    PastDue,
 }
 
 impl Default for Settings {
@@ -105,6 +122,8 @@ impl Default for Settings {
             webhook_timeout: Duration::from_secs(10),
             forward_to: Vec::new(),
             faults: Vec::new(),
+            invoice_retries: [1, 3, 5, 7].map(|days| Duration::from_secs(days * 86_400)).to_vec(),
+            after_last_retry: AfterLastRetry::default(),
         }
     }
 }

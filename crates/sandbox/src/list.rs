@@ -15,27 +15,47 @@ pub(crate) fn page(
     kind: Kind,
     wanted: impl Fn(&Value) -> bool,
 ) -> Result<Value, ApiError> {
-    let parameters = &request.parameters;
     let created = Created::read(request)?;
     let all: Vec<&Value> = world.all(kind).rev().filter(|object| created.covers(object) && wanted(object)).collect();
+    let place = |object: &Value| object["id"].as_str().and_then(|id| world.place(kind, id)).unwrap_or(0);
+    let after = cursor(world, request, kind, "starting_after")?;
+    let before = cursor(world, request, kind, "ending_before")?;
+    let start = after.map(|after| all.partition_point(|object| place(object) >= after));
+    let end = before.map(|before| all.partition_point(|object| place(object) > before));
+    window(request, &all, start, end)
+}
+
+/// The page of elements that lie within an object, in their own order.
+pub(crate) fn page_of(request: &Request, elements: &[Value]) -> Result<Value, ApiError> {
+    let all: Vec<&Value> = elements.iter().collect();
+    let position = |param: &str| -> Result<Option<usize>, ApiError> {
+        let Some(id) = request.parameters.text(param)? else { return Ok(None) };
+        let found = all.iter().position(|element| element["id"] == id.as_str());
+        let missing = || ApiError::value(param, format!("No such element: '{id}'")).code("resource_missing");
+        found.map(Some).ok_or_else(missing)
+    };
+    let start = position("starting_after")?.map(|after| after + 1);
+    let end = position("ending_before")?;
+    window(request, &all, start, end)
+}
+
+/// As many as `limit` says, from a position on or, where there is an end, up to that.
+fn window(request: &Request, all: &[&Value], start: Option<usize>, end: Option<usize>) -> Result<Value, ApiError> {
+    let parameters = &request.parameters;
     let limit = parameters.integer("limit")?.unwrap_or(10);
     if !(1..=100).contains(&limit) {
         let word = if limit < 1 { "greater than or equal to 1" } else { "less than or equal to 100" };
         return Err(ApiError::value("limit", format!("This value must be {word}.")));
     }
     let limit = usize::try_from(limit).unwrap_or(10);
-    let after = cursor(world, request, kind, "starting_after")?;
-    let before = cursor(world, request, kind, "ending_before")?;
     parameters.finish()?;
-    let place = |object: &Value| object["id"].as_str().and_then(|id| world.place(kind, id)).unwrap_or(0);
-    let (data, has_more) = match before {
-        Some(before) => {
-            let end = all.partition_point(|object| place(object) > before);
+    let (data, has_more) = match end {
+        Some(end) => {
             let start = end.saturating_sub(limit);
             (all.get(start..end).unwrap_or_default(), start > 0)
         }
         None => {
-            let start = after.map_or(0, |after| all.partition_point(|object| place(object) >= after));
+            let start = start.unwrap_or(0).min(all.len());
             let end = (start + limit).min(all.len());
             (all.get(start..end).unwrap_or_default(), end < all.len())
         }

@@ -27,6 +27,15 @@ impl Parameters {
         if self.prefix.is_empty() { key.to_owned() } else { format!("{}[{key}]", self.prefix) }
     }
 
+    /// The same parameters with one more, that somebody else has read.
+    pub(crate) fn with(&self, key: &str, text: &str) -> Parameters {
+        let mut more = self.clone();
+        if let Some(map) = more.value.as_object_mut() {
+            map.insert(key.to_owned(), json!(text));
+        }
+        more
+    }
+
     /// Whether the parameter was sent, also if empty.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.value.get(key).is_some()

@@ -7,6 +7,7 @@ use crate::card::{self, Aftermath, Authentication, TestCard};
 use crate::error::ApiError;
 use crate::kind;
 use crate::objects::charges::{self, Attempted};
+use crate::objects::invoices::collection;
 use crate::objects::{balance_transactions, disputes, payment_methods};
 use crate::world::World;
 
@@ -40,7 +41,7 @@ pub(crate) enum Outcome {
 
 /// What else follows when a payment intent has changed its status, other than by a caller of `attempt`: when its own API or
 /// the 3-D Secure page has paid, failed or cancelled it. To be told apart by the intent's `status`.
-const FOLLOWERS: &[fn(&mut World, &Value)] = &[];
+const FOLLOWERS: &[fn(&mut World, &Value)] = &[collection::follow];
 
 /// Lets everything follow that depends on a payment intent.
 pub(crate) fn follow(world: &mut World, intent: &str) {

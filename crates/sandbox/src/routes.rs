@@ -9,7 +9,10 @@ use crate::objects::{
     balance_transactions, charges, customers, disputes, events, payment_intents, payment_methods, refunds,
     setup_intents, tokens, webhook_endpoints,
 };
-use crate::objects::{coupons, prices, products, tax_rates, test_clocks};
+use crate::objects::{
+    coupons, invoice_items, invoice_payments, invoices, prices, products, subscription_items, subscriptions, tax_rates,
+    test_clocks,
+};
 use crate::pages::three_d_secure;
 use crate::request::Request;
 use crate::world::World;
@@ -90,6 +93,8 @@ const TABLE: &[&[Route]] = &[
     WEBHOOK_ENDPOINTS,
     CATALOG,
     TEST_CLOCKS,
+    INVOICES,
+    SUBSCRIPTIONS,
     PAGES,
     BROWSER,
 ];
@@ -209,6 +214,44 @@ const CATALOG: &[Route] = &[
     get("/v1/tax_rates", tax_rates::list),
     get("/v1/tax_rates/{}", tax_rates::retrieve),
     post("/v1/tax_rates/{}", tax_rates::update),
+];
+
+const INVOICES: &[Route] = &[
+    post("/v1/invoiceitems", invoice_items::create),
+    get("/v1/invoiceitems", invoice_items::list),
+    get("/v1/invoiceitems/{}", invoice_items::retrieve),
+    post("/v1/invoiceitems/{}", invoice_items::update),
+    delete("/v1/invoiceitems/{}", invoice_items::delete),
+    post("/v1/invoices", invoices::create),
+    get("/v1/invoices", invoices::list),
+    post("/v1/invoices/create_preview", invoices::preview::create),
+    get("/v1/invoices/{}", invoices::retrieve),
+    post("/v1/invoices/{}", invoices::update),
+    delete("/v1/invoices/{}", invoices::delete),
+    post("/v1/invoices/{}/add_lines", invoices::add_lines),
+    get("/v1/invoices/{}/lines", invoices::list_lines),
+    post("/v1/invoices/{}/finalize", invoices::finalize),
+    post("/v1/invoices/{}/pay", invoices::pay),
+    post("/v1/invoices/{}/void", invoices::void),
+    post("/v1/invoices/{}/mark_uncollectible", invoices::mark_uncollectible),
+    post("/v1/invoices/{}/send", invoices::send),
+    get("/v1/invoice_payments", invoice_payments::list),
+    get("/v1/invoice_payments/{}", invoice_payments::retrieve),
+];
+
+const SUBSCRIPTIONS: &[Route] = &[
+    post("/v1/subscriptions", subscriptions::create::create),
+    get("/v1/subscriptions", subscriptions::list),
+    get("/v1/subscriptions/{}", subscriptions::retrieve),
+    post("/v1/subscriptions/{}", subscriptions::update::update),
+    delete("/v1/subscriptions/{}", subscriptions::cancel::delete),
+    post("/v1/subscriptions/{}/pause", subscriptions::pause::pause),
+    post("/v1/subscriptions/{}/resume", subscriptions::pause::resume),
+    post("/v1/subscription_items", subscription_items::create),
+    get("/v1/subscription_items", subscription_items::list),
+    get("/v1/subscription_items/{}", subscription_items::retrieve),
+    post("/v1/subscription_items/{}", subscription_items::update),
+    delete("/v1/subscription_items/{}", subscription_items::delete),
 ];
 
 const TEST_CLOCKS: &[Route] = &[

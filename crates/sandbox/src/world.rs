@@ -206,9 +206,20 @@ impl World {
         self.before.push((kind.to_owned(), id.to_owned(), before));
     }
 
+    /// A point that `undo_to` can go back to.
+    pub(crate) fn mark(&self) -> usize {
+        self.before.len()
+    }
+
     /// Puts back everything that was changed since the last commit.
     pub(crate) fn undo(&mut self) {
-        for (kind, id, before) in std::mem::take(&mut self.before).into_iter().rev() {
+        self.undo_to(0);
+    }
+
+    /// Puts back everything that was changed since a mark.
+    pub(crate) fn undo_to(&mut self, mark: usize) {
+        let changed = self.before.split_off(mark.min(self.before.len()));
+        for (kind, id, before) in changed.into_iter().rev() {
             let table = self.tables.entry(kind).or_default();
             match before {
                 Some(record) => {

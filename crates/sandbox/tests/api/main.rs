@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what these tests set up works")]
 
+mod billing;
 mod cards;
 mod client;
 mod customers;
@@ -12,4 +13,5 @@ mod payment_methods;
 mod products;
 mod refunds;
 mod setup_intents;
+mod subscriptions;
 mod test_clocks;
