@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::error::ApiError;
 use crate::kind::{self, Kind};
+use crate::objects::checkout_sessions;
 use crate::objects::{invoice_payments, prices, refunds};
 use crate::world::World;
 
@@ -67,6 +68,13 @@ const TABLE: &[(Kind, &str, To)] = &[
     (kind::PRODUCT, "default_price", To::Kind(kind::PRICE)),
     (kind::PRICE, "product", To::Kind(kind::PRODUCT)),
     (kind::PRICE, "tiers", To::Made(prices::tiers)),
+    (kind::CHECKOUT_SESSION, "customer", To::Kind(kind::CUSTOMER)),
+    (kind::CHECKOUT_SESSION, "invoice", To::Kind(kind::INVOICE)),
+    (kind::CHECKOUT_SESSION, "line_items", To::Made(checkout_sessions::line_items)),
+    (kind::CHECKOUT_SESSION, "payment_intent", To::Kind(kind::PAYMENT_INTENT)),
+    (kind::CHECKOUT_SESSION, "setup_intent", To::Kind(kind::SETUP_INTENT)),
+    (kind::CHECKOUT_SESSION, "subscription", To::Kind(kind::SUBSCRIPTION)),
+    (kind::PORTAL_SESSION, "configuration", To::Kind(kind::PORTAL_CONFIGURATION)),
 ];
 
 /// Lines live within their invoice.

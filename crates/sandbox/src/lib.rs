@@ -20,11 +20,10 @@
 //! 10. Its paths: a section in `routes.rs`. Its tests: `tests/api/NOUN.rs`.
 
 #![recursion_limit = "256"]
-#![expect(dead_code, reason = "the objects that use the rest of the kernel are being added")]
-
 mod amount;
 mod auth;
 mod card;
+mod checkout;
 mod control;
 mod dispatch;
 mod error;

@@ -8,7 +8,7 @@ use crate::error::ApiError;
 use crate::kind;
 use crate::objects::charges::{self, Attempted};
 use crate::objects::invoices::collection;
-use crate::objects::{balance_transactions, disputes, payment_methods};
+use crate::objects::{balance_transactions, checkout_sessions, disputes, payment_methods};
 use crate::world::World;
 
 /// How a payment intent is to be paid.
@@ -41,7 +41,7 @@ pub(crate) enum Outcome {
 
 /// What else follows when a payment intent has changed its status, other than by a caller of `attempt`: when its own API or
 /// the 3-D Secure page has paid, failed or cancelled it. To be told apart by the intent's `status`.
-const FOLLOWERS: &[fn(&mut World, &Value)] = &[collection::follow];
+const FOLLOWERS: &[fn(&mut World, &Value)] = &[collection::follow, checkout_sessions::follow];
 
 /// Lets everything follow that depends on a payment intent.
 pub(crate) fn follow(world: &mut World, intent: &str) {

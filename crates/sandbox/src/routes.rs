@@ -6,14 +6,14 @@ use serde_json::Value;
 use crate::control;
 use crate::error::ApiError;
 use crate::objects::{
-    balance_transactions, charges, customers, disputes, events, payment_intents, payment_methods, refunds,
-    setup_intents, tokens, webhook_endpoints,
+    balance_transactions, charges, checkout_sessions, customers, disputes, events, payment_intents, payment_methods,
+    portal as portal_objects, refunds, setup_intents, tokens, webhook_endpoints,
 };
 use crate::objects::{
     coupons, invoice_items, invoice_payments, invoices, prices, products, subscription_items, subscriptions, tax_rates,
     test_clocks,
 };
-use crate::pages::three_d_secure;
+use crate::pages::{checkout, invoice, portal, three_d_secure};
 use crate::request::Request;
 use crate::world::World;
 
@@ -95,6 +95,8 @@ const TABLE: &[&[Route]] = &[
     TEST_CLOCKS,
     INVOICES,
     SUBSCRIPTIONS,
+    CHECKOUT,
+    PORTAL,
     PAGES,
     BROWSER,
 ];
@@ -193,8 +195,38 @@ const fn file(path: &'static str, content_type: &'static str, body: &'static str
     Route { method: "GET", path, target: Target::File(content_type, body) }
 }
 
-const PAGES: &[Route] =
-    &[page("GET", "/pages/{}/3ds/{}", three_d_secure::show), page("POST", "/pages/{}/3ds/{}", three_d_secure::answer)];
+const CHECKOUT: &[Route] = &[
+    post("/v1/checkout/sessions", checkout_sessions::create),
+    get("/v1/checkout/sessions", checkout_sessions::list),
+    get("/v1/checkout/sessions/{}", checkout_sessions::retrieve),
+    post("/v1/checkout/sessions/{}", checkout_sessions::update),
+    post("/v1/checkout/sessions/{}/expire", checkout_sessions::expire),
+    get("/v1/checkout/sessions/{}/line_items", checkout_sessions::list_lines),
+];
+
+const PORTAL: &[Route] = &[
+    post("/v1/billing_portal/sessions", portal_objects::create_session),
+    post("/v1/billing_portal/configurations", portal_objects::create_configuration),
+    get("/v1/billing_portal/configurations", portal_objects::list_configurations),
+    get("/v1/billing_portal/configurations/{}", portal_objects::retrieve_configuration),
+    post("/v1/billing_portal/configurations/{}", portal_objects::update_configuration),
+];
+
+const PAGES: &[Route] = &[
+    page("GET", "/pages/{}/3ds/{}", three_d_secure::show),
+    page("POST", "/pages/{}/3ds/{}", three_d_secure::answer),
+    page("GET", "/pages/{}/checkout/{}", checkout::show),
+    page("POST", "/pages/{}/checkout/{}", checkout::submit),
+    page("GET", "/pages/{}/checkout/{}/back", checkout::back),
+    page("GET", "/pages/{}/portal/{}", portal::show),
+    page("POST", "/pages/{}/portal/{}/cards", portal::add_card),
+    page("POST", "/pages/{}/portal/{}/cards/{}/default", portal::make_card_default),
+    page("POST", "/pages/{}/portal/{}/cards/{}/remove", portal::remove_card),
+    page("POST", "/pages/{}/portal/{}/subscriptions/{}/cancel", portal::cancel),
+    page("POST", "/pages/{}/portal/{}/subscriptions/{}/keep", portal::keep),
+    page("GET", "/pages/{}/invoices/{}", invoice::show),
+    page("POST", "/pages/{}/invoices/{}", invoice::pay),
+];
 const CATALOG: &[Route] = &[
     post("/v1/products", products::create),
     get("/v1/products", products::list),

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::kind;
 use crate::objects::invoices::collection;
-use crate::objects::{balance_transactions, payment_intents, refunds, subscriptions};
+use crate::objects::{balance_transactions, checkout_sessions, payment_intents, refunds, subscriptions};
 use crate::world::World;
 
 /// Something to be done at a time.
@@ -25,8 +25,14 @@ pub(crate) struct Due {
 type Finder = fn(&World, &mut Vec<Due>);
 
 /// One line for each kind of object that does something with time.
-const FINDERS: &[Finder] =
-    &[payment_intents::due, refunds::due, balance_transactions::due, subscriptions::cycle::due, collection::due];
+const FINDERS: &[Finder] = &[
+    payment_intents::due,
+    refunds::due,
+    balance_transactions::due,
+    subscriptions::cycle::due,
+    collection::due,
+    checkout_sessions::due,
+];
 
 /// More than this many things at once are a mistake: something does not stop being due.
 const MOST: usize = 100_000;

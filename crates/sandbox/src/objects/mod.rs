@@ -2,6 +2,8 @@
 
 pub(crate) mod balance_transactions;
 pub(crate) mod charges;
+pub(crate) mod checkout_lines;
+pub(crate) mod checkout_sessions;
 pub(crate) mod coupons;
 pub(crate) mod customers;
 pub(crate) mod discounts;
@@ -12,6 +14,7 @@ pub(crate) mod invoice_payments;
 pub(crate) mod invoices;
 pub(crate) mod payment_intents;
 pub(crate) mod payment_methods;
+pub(crate) mod portal;
 pub(crate) mod prices;
 pub(crate) mod products;
 pub(crate) mod refunds;

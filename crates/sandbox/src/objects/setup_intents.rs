@@ -7,7 +7,7 @@ use crate::error::ApiError;
 use crate::kind;
 use crate::list;
 use crate::objects::payment_intents::{check_method, choose_methods, read_method};
-use crate::objects::payment_methods;
+use crate::objects::{checkout_sessions, payment_methods, subscriptions};
 use crate::parameters::Parameters;
 use crate::payment;
 use crate::request::{Caller, Request};
@@ -33,7 +33,7 @@ const VISIBLE: &[&str] = &[
 ];
 
 /// What else follows when a setup intent has succeeded, failed or was cancelled. To be told apart by its `status`.
-const FOLLOWERS: &[fn(&mut World, &Value)] = &[];
+const FOLLOWERS: &[fn(&mut World, &Value)] = &[subscriptions::follow_setup, checkout_sessions::follow];
 
 fn follow(world: &mut World, id: &str) {
     for follower in FOLLOWERS {

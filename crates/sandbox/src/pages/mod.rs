@@ -1,6 +1,9 @@
 //! Pages that a browser shows: a template of `templates/` for each, filled in here. They work without scripts.
 
 pub(crate) mod card_fields;
+pub(crate) mod checkout;
+pub(crate) mod invoice;
+pub(crate) mod portal;
 pub(crate) mod three_d_secure;
 pub(crate) mod words;
 

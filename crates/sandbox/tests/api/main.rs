@@ -4,6 +4,7 @@
 
 mod billing;
 mod cards;
+mod checkout;
 mod client;
 mod customers;
 mod disputes;

@@ -61,6 +61,20 @@ pub(crate) fn payment_method(world: &World, subscription: &Value) -> Option<Stri
     own.or_else(|| of_customer(world, &subscription["customer"]))
 }
 
+/// The card of a trial is set up: renewals are charged to it.
+pub(crate) fn follow_setup(world: &mut World, intent: &Value) {
+    let waiting =
+        world.all(kind::SUBSCRIPTION).find(|subscription| subscription["pending_setup_intent"] == intent["id"]);
+    if intent["status"] == "succeeded"
+        && let Some(before) = waiting.cloned()
+    {
+        let mut subscription = before.clone();
+        subscription["pending_setup_intent"] = Value::Null;
+        subscription["default_payment_method"] = intent["payment_method"].clone();
+        change(world, &before, &subscription);
+    }
+}
+
 fn set_status(world: &mut World, subscription: &Value, status: &str) {
     let mut changed = subscription.clone();
     changed["status"] = json!(status);
