@@ -52,3 +52,18 @@ async fn node(script: &str) {
 async fn stripe_js_in_a_browser() {
     node("browser.mjs").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sandboxs_own_pages() {
+    node("pages.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stripes_node_sdk() {
+    node("server.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stripes_python_sdk() {
+    run(&program("python"), &folder("python").join("run.py")).await;
+}
