@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
@@ -80,7 +80,9 @@ impl Journal {
     /// Reads the file, makes the worlds as they were, and rewrites it in place.
     pub(crate) fn open(path: &Path, settings: &Arc<Settings>) -> Result<(Self, BTreeMap<String, World>), OpenError> {
         let failed = |source| OpenError::File { path: path.to_owned(), source };
-        let lock = File::create(path.with_extension("lock")).map_err(failed)?;
+        let mut name = path.as_os_str().to_owned();
+        name.push(".lock");
+        let lock = File::create(PathBuf::from(name)).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { path: path.to_owned() }),

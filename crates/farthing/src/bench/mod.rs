@@ -128,7 +128,7 @@ pub async fn run(plan: &Plan, progress: &mut dyn FnMut(&str)) -> Result<Report, 
     let (database, api_key) = make_key(&address).await?;
     let mut bench = Bench {
         server: Server::start(
-            &["serve", "--listen", "127.0.0.1:0"],
+            &["serve", "--listen", "127.0.0.1:0", "--sandbox-listen", "off"],
             &[("FARTHING_DATABASE", &address), ("FARTHING_TENANT_FILES", &tenant_file.display().to_string())],
         )
         .await?,

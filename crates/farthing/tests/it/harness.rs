@@ -159,12 +159,18 @@ impl TestApp {
 
     /// Serves the shop with its jobs running, beside a sandbox that tells it what happens.
     pub(crate) async fn shop(database: Database) -> (Self, TestSandbox) {
+        Self::with_sandbox(database, shop::TENANT).await
+    }
+
+    /// Serves the tenant of this file so.
+    pub(crate) async fn with_sandbox(database: Database, tenant: &'static str) -> (Self, TestSandbox) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let webhook = format!("http://{}/v1/connections/acme/webhook", listener.local_addr().expect("an address"));
+        let parsed = config::parse(tenant, "tenant.toml", &|_| None).expect("the tenant file is right");
+        let (at, name) = (listener.local_addr().expect("an address"), parsed.catalog.tenant);
+        let webhook = format!("http://{at}/v1/connections/{name}/webhook");
         let sandbox = TestSandbox::start(Some(&webhook)).await;
         let clock = TestClock::at("2026-03-02T09:00:00Z");
-        let (database, tenant) = (Arc::new(database), shop::TENANT);
-        let mut app = Self::serve_on(listener, database, clock, tenant, Some(&sandbox.address())).await;
+        let mut app = Self::serve_on(listener, Arc::new(database), clock, tenant, Some(&sandbox.address())).await;
         app.admin_key = app.new_key(Scope::Admin).await.0;
         (app, sandbox)
     }

@@ -9,7 +9,7 @@ use tokio::process::Command;
 
 use crate::books;
 use crate::databases::Database;
-use crate::harness::{TestApp, text};
+use crate::harness::{TestApp, list, text};
 
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,\
                       response_schema_conformance,negative_data_rejection,unsupported_method,allow_header_conformance,\
@@ -25,6 +25,8 @@ customers = { values = ["acme"] }
 changed = { values = ["john"] }
 erased = { values = ["joan", "joan-2", "joan-3"] }
 meters = { values = ["context_tokens", "generated_tokens", "use"] }
+packs = { values = ["starter", "bulk"] }
+methods = { values = ["pm_card_visa", "pm_card_mastercard"] }
 assets = { values = ["USD", "token", "use"] }
 types = { values = ["llm.request"] }
 
@@ -33,10 +35,15 @@ types = { values = ["llm.request"] }
 "path.charge" = { dictionary = "charges", probability = 0.8 }
 "path.hold" = { dictionary = "holds", probability = 0.8 }
 "path.grant" = { dictionary = "grants", probability = 0.8 }
+"path.payment" = { dictionary = "payments", probability = 0.8 }
+"path.purchase" = { dictionary = "purchases", probability = 0.8 }
+"path.payment_method" = { dictionary = "on_file", probability = 0.8 }
 "query.asset" = { dictionary = "assets", probability = 0.8 }
 "body.customer" = { dictionary = "customers", probability = 0.8 }
 "body.meter" = { dictionary = "meters", probability = 0.8 }
 "body.asset" = { dictionary = "assets", probability = 0.8 }
+"body.pack" = { dictionary = "packs", probability = 0.8 }
+"body.payment_method" = { dictionary = "methods", probability = 0.8 }
 "body.subject" = { dictionary = "customers", probability = 0.5 }
 "body.type" = { dictionary = "types", probability = 0.8 }
 "body.charges[*].customer" = { dictionary = "customers", probability = 0.8 }
@@ -70,8 +77,26 @@ async fn configure(app: &TestApp) -> String {
         holds.push(text(&app.post("/v1/holds", hold).await.is(201), "id").to_owned());
         grants.push(text(&app.grant("acme", "1").await, "id").to_owned());
     }
+    let (mut payments, mut purchases) = (Vec::new(), Vec::new());
+    for card in ["pm_card_visa", "pm_card_mastercard", "pm_card_amex"] {
+        let path = "/v1/customers/acme/payment_methods";
+        app.post(path, json!({"payment_method": card})).await.is(200);
+        let bought = app.post("/v1/customers/acme/purchases", json!({"pack": "starter", "collect": {"by": "on_file"}}));
+        let bought = bought.await.is(201);
+        payments.push(text(&bought, "payment").to_owned());
+        purchases.push(text(&bought, "id").to_owned());
+    }
+    let on_file = app.get("/v1/customers/acme/payment_methods").await.is(200);
+    let on_file = list(&on_file, "data").iter().map(|method| text(method, "id").to_owned()).collect();
     let mut configuration = PARAMETERS.to_owned();
-    for (name, values) in [("charges", charges), ("holds", holds), ("grants", grants)] {
+    for (name, values) in [
+        ("charges", charges),
+        ("holds", holds),
+        ("grants", grants),
+        ("payments", payments),
+        ("purchases", purchases),
+        ("on_file", on_file),
+    ] {
         writeln!(configuration, "\n[dictionaries.{name}]\nvalues = {values:?}").expect("a text grows");
     }
     configuration
@@ -79,7 +104,7 @@ async fn configure(app: &TestApp) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_is_what_its_document_says() {
-    let app = TestApp::with(Database::sqlite().await, TENANT).await;
+    let (app, sandbox) = TestApp::with_sandbox(Database::sqlite().await, TENANT).await;
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("schemathesis.toml"), configure(&app).await).unwrap();
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/bin/schemathesis");
@@ -106,4 +131,5 @@ async fn the_api_is_what_its_document_says() {
     let operations: usize = items.map(|item| item.as_object().unwrap().len()).sum();
     assert!(report.contains(&format!("Tested: {operations}\n")), "{report}");
     books::assert_balanced(&*app.app.store).await;
+    sandbox.stop().await;
 }

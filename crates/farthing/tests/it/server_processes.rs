@@ -29,6 +29,7 @@ impl Server {
     fn start(database: &str) -> Self {
         let mut process = Command::new(BINARY)
             .args(["serve", TENANT_FILE, "--listen", "127.0.0.1:0", "--database", database])
+            .args(["--sandbox-listen", "off"])
             .stderr(Stdio::piped())
             .spawn()
             .expect("the server starts");
