@@ -6,6 +6,7 @@ use crate::error::ApiError;
 use crate::kind;
 use crate::list;
 use crate::objects::payment_methods;
+use crate::objects::subscriptions::cancel;
 use crate::parameters::Parameters;
 use crate::request::Request;
 use crate::world::World;
@@ -149,6 +150,7 @@ pub(crate) fn list(world: &mut World, request: &Request) -> Result<Value, ApiErr
 pub(crate) fn delete(world: &mut World, request: &Request) -> Result<Value, ApiError> {
     request.parameters.finish()?;
     let customer = world.find(kind::CUSTOMER, request.id(), "id")?.clone();
+    cancel::end_all_of(world, request.id());
     payment_methods::detach_all(world, request.id());
     world.announce("customer.deleted", &customer);
     Ok(world.delete(kind::CUSTOMER, request.id()))

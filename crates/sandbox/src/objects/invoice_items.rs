@@ -215,6 +215,23 @@ pub(crate) fn attach(world: &mut World, item: &mut Value, invoice: &str) {
     world.save(kind::INVOICE, &invoice);
 }
 
+/// Undoes an item: one that waits is deleted, one that is billed gets its opposite.
+pub(crate) fn take_back(world: &mut World, id: &str) {
+    let Some(item) = world.find(kind::INVOICE_ITEM, id, "id").ok().cloned() else { return };
+    if item["invoice"].is_null() {
+        world.announce("invoiceitem.deleted", &item);
+        world.delete(kind::INVOICE_ITEM, id);
+        return;
+    }
+    let mut opposite = item.clone();
+    opposite["id"] = json!(world.new_id(kind::INVOICE_ITEM));
+    opposite["amount"] = json!(-item["amount"].as_i64().unwrap_or(0));
+    opposite["net_amount"] = opposite["amount"].clone();
+    opposite["date"] = json!(world.now_for(&item["customer"]));
+    opposite["invoice"] = Value::Null;
+    store(world, &opposite);
+}
+
 /// The items that wait for the next invoice of a customer: with a subscription, its own and those of none.
 pub(crate) fn pending(world: &World, customer: &str, currency: &str, subscription: Option<&str>) -> Vec<Value> {
     world

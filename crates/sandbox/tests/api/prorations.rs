@@ -249,3 +249,33 @@ async fn a_trial_ends_now() {
     assert_eq!((&active["status"], &active["latest_invoice"]["amount_paid"]), (&json!("active"), &json!(1000)));
     assert_eq!(active["items"]["data"][0]["current_period_start"], NEW_YEAR + 2 * DAY);
 }
+
+#[tokio::test]
+async fn a_cancellation_within_the_period_credits_the_rest() {
+    let january = January::new().await;
+    let end = at("2026-01-21T00:00:00Z").to_string();
+    let set = january.shop.stripe.post(&january.path, &[("cancel_at", &end)]).await.ok();
+    assert_eq!((&set["cancel_at"], &set["status"]), (&json!(at("2026-01-21T00:00:00Z")), &json!("active")));
+    // 11 of 31 days: 354.84.
+    let pending = january.shop.stripe.get("/v1/invoiceitems?pending=true").await.ok();
+    assert_eq!(pending["data"][0]["amount"], -355);
+    january.shop.stripe.post(&january.path, &[("cancel_at", "")]).await.ok();
+    let pending = january.shop.stripe.get("/v1/invoiceitems?pending=true").await.ok();
+    assert_eq!(pending["data"], json!([]), "undone");
+    january.shop.stripe.post(&january.path, &[("cancel_at", &end)]).await.ok();
+    january.shop.advance(at("2026-01-21T00:00:00Z")).await;
+    let ended = january.now().await;
+    assert_eq!((&ended["status"], &january.latest().await["total"]), (&json!("canceled"), &json!(-355)));
+}
+
+#[tokio::test]
+async fn a_cancellation_in_a_later_period_makes_it_shorter() {
+    let january = January::new().await;
+    let end = at("2026-02-15T00:00:00Z").to_string();
+    january.shop.stripe.post(&january.path, &[("cancel_at", &end)]).await.ok();
+    january.shop.advance(at("2026-02-01T01:00:00Z")).await;
+    // 14 of 28 days.
+    assert_eq!(january.latest().await["amount_paid"], 500);
+    january.shop.advance(at("2026-02-15T00:00:00Z")).await;
+    assert_eq!(january.now().await["status"], "canceled");
+}

@@ -1,5 +1,8 @@
 //! Subscriptions: how they begin, go on and end.
 
+use std::time::Duration;
+
+use sandbox::{AfterLastRetry, Settings};
 use serde_json::json;
 
 use crate::billing::{DAY, NEW_YEAR, Shop, at, lines, text};
@@ -384,4 +387,85 @@ async fn invoices_are_sent_where_nothing_is_charged() {
     assert_eq!((&paid["status"], &paid["amount_paid_off_stripe"]), (&json!("paid"), &json!(1000)));
     assert_eq!(shop.subscription(&id).await["status"], "active");
     assert_eq!(shop.events(&["invoice.paid", "invoice.payment_succeeded"]).await, ["invoice.paid"]);
+}
+
+#[tokio::test]
+async fn a_renewal_is_told_a_week_before() {
+    let shop = Shop::new("pm_card_visa").await;
+    let price = shop.price("Basic", "1000", "month").await;
+    shop.subscribe(&price, &[]).await;
+    shop.advance(at("2026-01-25T00:00:00Z") - 1).await;
+    assert_eq!(shop.events(&["invoice.upcoming"]).await.len(), 0);
+    shop.advance(at("2026-01-31T00:00:00Z")).await;
+    let events = shop.stripe.get("/v1/events?type=invoice.upcoming").await.ok();
+    let invoice = &events["data"][0]["data"]["object"];
+    assert_eq!((events["data"].as_array().unwrap().len(), &invoice["total"]), (1, &json!(1000)));
+    assert_eq!((invoice.get("id"), &events["data"][0]["created"]), (None, &json!(at("2026-01-25T00:00:00Z"))));
+    assert_eq!(shop.stripe.get("/v1/invoices").await.ok()["data"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_becomes_of_it_after_the_last_retry_is_a_setting() {
+    for (after, status) in [(AfterLastRetry::Unpaid, "unpaid"), (AfterLastRetry::PastDue, "past_due")] {
+        let settings = Settings {
+            invoice_retries: vec![Duration::from_secs(3600)],
+            after_last_retry: after,
+            ..crate::client::quick()
+        };
+        let stripe = crate::client::Client::with(settings).await;
+        let shop = Shop::at(stripe, NEW_YEAR, "pm_card_visa").await;
+        let price = shop.price("Basic", "1000", "month").await;
+        let subscription = shop.subscribe(&price, &[]).await;
+        let id = text(&subscription["id"]);
+        shop.set_card("pm_card_chargeCustomerFail").await;
+        shop.advance(at("2026-02-01T01:00:00Z")).await;
+        assert_eq!(shop.subscription(&id).await["status"], "past_due");
+        shop.advance(at("2026-02-01T02:00:00Z")).await;
+        assert_eq!(shop.subscription(&id).await["status"], status);
+        shop.advance(at("2026-03-01T02:00:00Z")).await;
+        let latest = shop.subscription(&id).await["latest_invoice"].clone();
+        let latest = shop.invoice(&latest).await;
+        // Who does not pay any more gets drafts.
+        let expected = if status == "unpaid" { "draft" } else { "open" };
+        assert_eq!(latest["status"], expected);
+        let path = format!("/v1/invoices/{}/pay", latest["id"].as_str().unwrap());
+        shop.set_card("pm_card_visa").await;
+        shop.stripe.post(&path, &[]).await.ok();
+        assert_eq!(shop.subscription(&id).await["status"], "active");
+    }
+}
+
+#[tokio::test]
+async fn time_and_a_restart_without_a_test_clock() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings { file: Some(folder.path().join("sandbox.jsonl")), ..crate::client::quick() };
+    let stripe = crate::client::Client::with(settings.clone()).await;
+    stripe.control("/_sandbox/clock", json!({"now": NEW_YEAR + 4_000 * DAY})).await;
+    let customer = stripe.post("/v1/customers", &[("payment_method", "pm_card_visa")]).await.ok();
+    let id = text(&customer["id"]);
+    let methods = stripe.get(&format!("/v1/payment_methods?customer={id}")).await.ok();
+    let form = [
+        ("customer", id.as_str()),
+        ("default_payment_method", methods["data"][0]["id"].as_str().unwrap()),
+        ("items[0][price_data][currency]", "usd"),
+        ("items[0][price_data][product_data][name]", "Daily"),
+        ("items[0][price_data][unit_amount]", "240"),
+        ("items[0][price_data][recurring][interval]", "day"),
+    ];
+    let subscription = stripe.post("/v1/subscriptions", &form).await.ok();
+    assert_eq!(subscription["status"], "active");
+    stripe.stop().await;
+
+    let stripe = crate::client::Client::with(settings).await;
+    let path = format!("/v1/subscriptions/{}", subscription["id"].as_str().unwrap());
+    let form =
+        [("items[0][id]", subscription["items"]["data"][0]["id"].as_str().unwrap()), ("items[0][quantity]", "2")];
+    stripe.control("/_sandbox/clock", json!({"now": NEW_YEAR + 4_000 * DAY + DAY / 2})).await;
+    stripe.post(&path, &form).await.ok();
+    stripe.control("/_sandbox/clock", json!({"now": NEW_YEAR + 4_001 * DAY + 3600})).await;
+    let invoice = stripe.get(&format!("{path}?expand[]=latest_invoice")).await.ok()["latest_invoice"].clone();
+    let amounts: Vec<i64> = lines(&invoice).into_iter().map(|(amount, _)| amount).collect();
+    assert_eq!((amounts, &invoice["status"]), (vec![-120, 240, 480], &json!("paid")), "what was billed is still known");
+    stripe.delete(&format!("/v1/customers/{id}")).await.ok();
+    assert_eq!(stripe.get(&path).await.ok()["status"], "canceled");
 }

@@ -19,8 +19,26 @@ pub(crate) fn create(world: &mut World, request: &Request) -> Result<Value, ApiE
     let mark = world.mark();
     let preview = build(world, &request.parameters);
     world.undo_to(mark);
-    let mut preview = preview?;
+    let preview = as_preview(preview?);
     request.parameters.finish()?;
+    Ok(preview)
+}
+
+/// The next renewal of a subscription, as `invoice.upcoming` tells it: it has no id.
+pub(crate) fn renewal(world: &mut World, id: &str) -> Value {
+    let mark = world.mark();
+    let end = period(&current(world, id)).1;
+    let invoice = cycle::begin_period(world, id, end, "subscription_cycle");
+    let mut preview = as_preview(lifecycle::current(world, &invoice));
+    world.undo_to(mark);
+    if let Some(fields) = preview.as_object_mut() {
+        fields.remove("id");
+    }
+    preview
+}
+
+/// An invoice that is only looked at, and does not advance.
+fn as_preview(mut preview: Value) -> Value {
     let id = format!("upcoming_{}", preview["id"].as_str().unwrap_or_default());
     for line in preview["lines"]["data"].as_array_mut().into_iter().flatten() {
         line["invoice"] = json!(id);
@@ -30,7 +48,7 @@ pub(crate) fn create(world: &mut World, request: &Request) -> Result<Value, ApiE
     preview["billing_reason"] = json!("upcoming");
     preview["auto_advance"] = json!(false);
     preview["automatically_finalizes_at"] = Value::Null;
-    Ok(preview)
+    preview
 }
 
 fn build(world: &mut World, parameters: &Parameters) -> Result<Value, ApiError> {

@@ -7,7 +7,7 @@ use crate::kind;
 use crate::objects::invoice_items;
 use crate::objects::invoices::document::subscription_of;
 use crate::objects::invoices::lifecycle;
-use crate::objects::subscriptions::{billing, current, cycle, is_over, items, period, proration};
+use crate::objects::subscriptions::{billing, current, cycle, is_over, items, note, period, proration};
 use crate::parameters::Parameters;
 use crate::request::Request;
 use crate::world::World;
@@ -102,6 +102,40 @@ pub(crate) fn at_time(world: &mut World, id: &str) {
         let _ = billing::collect(world, &invoice, true, true);
     }
     end(world, id, None);
+}
+
+/// Credits what is billed beyond a cancellation within the period, unless nothing is to be prorated; what an earlier wish to
+/// cancel has credited is taken back first.
+pub(crate) fn cut(world: &mut World, id: &str, behavior: &str) {
+    let before = world.hidden(kind::SUBSCRIPTION, id)["cut"].clone();
+    for credit in before["items"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        invoice_items::take_back(world, credit);
+    }
+    if before.is_object() {
+        note(world, id, "debits", before["debits"].clone());
+        note(world, id, "cut", Value::Null);
+    }
+    let subscription = current(world, id);
+    let (_, end) = period(&subscription);
+    let Some(at) = subscription["cancel_at"].as_i64().filter(|at| *at < end && behavior != "none") else { return };
+    let debits = world.hidden(kind::SUBSCRIPTION, id)["debits"].clone();
+    let mut credits = Vec::new();
+    for item in items::of(&subscription) {
+        credits.extend(proration::credit(world, &subscription, item, at).map(|credit| credit["id"].clone()));
+    }
+    note(world, id, "cut", json!({"items": credits, "debits": debits}));
+}
+
+/// Ends all subscriptions of a customer who is deleted.
+pub(crate) fn end_all_of(world: &mut World, customer: &str) {
+    let ids: Vec<String> = world
+        .all(kind::SUBSCRIPTION)
+        .filter(|subscription| subscription["customer"] == customer && !is_over(subscription))
+        .filter_map(|subscription| subscription["id"].as_str().map(str::to_owned))
+        .collect();
+    for id in ids {
+        end(world, &id, None);
+    }
 }
 
 fn read_details(subscription: &mut Value, parameters: &Parameters) -> Result<(), ApiError> {

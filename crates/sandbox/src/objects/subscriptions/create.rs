@@ -108,7 +108,10 @@ pub(crate) fn begin(world: &mut World, parameters: &Parameters) -> Result<String
     }
     note(world, &id, "debits", json!({}));
     let natural = items::interval(&items).around(int(&subscription["billing_cycle_anchor"]), period.0);
-    let free = trial_end.is_some() || (behavior.as_deref() == Some("none") && period != natural);
+    // A cancellation within the first period makes what is billed shorter.
+    let ends = subscription["cancel_at"].as_i64().filter(|_| behavior.as_deref() != Some("none"));
+    let period = (period.0, ends.map_or(period.1, |at| at.min(period.1)));
+    let free = trial_end.is_some() || (behavior.as_deref() == Some("none") && period.0 != natural.0);
     let charge = |world: &World, item: &Value| {
         let cost = if free { 0 } else { share(full_cost(world, item), period.1 - period.0, natural.1 - natural.0) };
         Charge { item: item.clone(), cost, period, in_trial: trial_end.is_some() }

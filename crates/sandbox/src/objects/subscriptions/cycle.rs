@@ -4,9 +4,9 @@
 use serde_json::{Value, json};
 
 use crate::kind;
-use crate::objects::invoices::lifecycle;
 use crate::objects::invoices::lines::full_cost;
 use crate::objects::invoices::totals::int;
+use crate::objects::invoices::{lifecycle, preview};
 use crate::objects::prices::share;
 use crate::objects::subscriptions::billing::{self, Charge};
 use crate::objects::subscriptions::{cancel, change, current, items, note, pause, payment_method, pending, period};
@@ -16,6 +16,9 @@ use crate::world::World;
 
 /// How long a first invoice can wait to be paid, and a pending update.
 pub(crate) const PATIENCE: i64 = 23 * HOUR;
+
+/// How long before a renewal it is told.
+const UPCOMING_BEFORE: i64 = 7 * DAY;
 
 /// How long before its end a trial's end is told.
 const TOLD_BEFORE: i64 = 3 * DAY;
@@ -39,6 +42,7 @@ pub(crate) fn due(world: &World, found: &mut Vec<Due>) {
                 let trialing = subscription["status"] == "trialing" && !told;
                 let tell = subscription["trial_end"].as_i64().filter(|_| trialing).map(|end| end - TOLD_BEFORE);
                 add(tell, "subscription.trial_will_end", tell_trial_end);
+                add(upcoming_at(world, subscription), "invoice.upcoming", tell_upcoming);
                 add(subscription["pending_update"]["expires_at"].as_i64(), "subscription.drop_update", pending::expire);
                 add(
                     subscription["pause_collection"]["resumes_at"].as_i64(),
@@ -60,6 +64,21 @@ pub(crate) fn tell_trial_end(world: &mut World, id: &str) {
         note(world, id, "trial_told", json!(true));
         world.announce("customer.subscription.trial_will_end", &subscription);
     }
+}
+
+/// When the next renewal is told, if it is not yet, and if its period is long enough to be told of.
+fn upcoming_at(world: &World, subscription: &Value) -> Option<i64> {
+    let (start, end) = period(subscription);
+    let told = &world.hidden(kind::SUBSCRIPTION, subscription["id"].as_str()?)["upcoming_told"];
+    let ends = subscription["cancel_at"].as_i64().is_some_and(|at| at <= end);
+    (*told != end && !ends && end - start > UPCOMING_BEFORE).then_some(end - UPCOMING_BEFORE)
+}
+
+fn tell_upcoming(world: &mut World, id: &str) {
+    let subscription = current(world, id);
+    note(world, id, "upcoming_told", json!(period(&subscription).1));
+    let invoice = preview::renewal(world, id);
+    world.announce("invoice.upcoming", &invoice);
 }
 
 /// The first invoice was not paid in time: it is voided, which ends the subscription.
@@ -115,6 +134,9 @@ pub(crate) fn begin_period(world: &mut World, id: &str, start: i64, reason: &str
     let mut subscription = current(world, id);
     let old = period(&subscription);
     let natural = items::interval(items::of(&subscription)).around(int(&subscription["billing_cycle_anchor"]), start);
+    if subscription["cancel_at_period_end"] == true {
+        subscription["cancel_at"] = json!(natural.1);
+    }
     // A cancellation within the period makes it shorter.
     let end = subscription["cancel_at"].as_i64().filter(|at| *at > start).map_or(natural.1, |at| at.min(natural.1));
     let period = (start, end);

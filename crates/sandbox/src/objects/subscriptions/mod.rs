@@ -1,6 +1,6 @@
 //! Subscriptions (docs.stripe.com/api/subscriptions). Beside each lies hidden what Stripe does not show: `debits`, what was
 //! billed for each item and the time that it covers (a credit is a part of that, as billing mode `flexible` has it);
-//! `trial_told`; `pending`, the change that waits for its invoice; `resuming`, the invoice that a resumption waits for; `cut`,
+//! `trial_told` and `upcoming_told`; `pending`, the change that waits for its invoice; `resuming`, the invoice that a resumption waits for; `cut`,
 //! what a cancellation within the period has credited.
 
 pub(crate) mod billing;

@@ -81,6 +81,7 @@ pub(crate) fn credit(world: &mut World, subscription: &Value, item: &Value, at: 
 /// Debits an item for the rest of its period, from a second on. The pending invoice item, if it costs anything.
 pub(crate) fn debit(world: &mut World, subscription: &Value, item: &Value, at: i64) -> Option<Value> {
     let (start, end) = period(subscription);
+    let end = subscription["cancel_at"].as_i64().filter(|cancel| *cancel > at).map_or(end, |cancel| cancel.min(end));
     let anchor = subscription["billing_cycle_anchor"].as_i64().unwrap_or(start);
     let natural = items::interval(std::slice::from_ref(item)).around(anchor, start);
     let full = share(full_cost(world, item), end - at, natural.1 - natural.0);

@@ -115,6 +115,7 @@ pub(crate) fn change(
 ) -> Result<Option<String>, ApiError> {
     let mut subscription = current(world, id);
     let now = world.now_for(&subscription["customer"]);
+    let was = subscription["cancel_at"].clone();
     create::fill(world, &mut subscription, parameters)?;
     cancel::read(&mut subscription, parameters, now)?;
     read_collection(&mut subscription, parameters)?;
@@ -139,6 +140,9 @@ pub(crate) fn change(
         return Err(ApiError::invalid(message).param("items"));
     }
     world.save(kind::SUBSCRIPTION, &subscription);
+    if subscription["cancel_at"] != was {
+        cancel::cut(world, id, &terms.proration);
+    }
     match trial {
         Trial::Same => {}
         Trial::Ends => return Ok(Some(end_trial(world, id, changes, now))),
@@ -266,6 +270,9 @@ fn set_trial(
     }
     subscription["trial_end"] = json!(end);
     subscription["billing_cycle_anchor"] = json!(end);
+    if subscription["cancel_at_period_end"] == true {
+        subscription["cancel_at"] = json!(end);
+    }
     let span = (if begins { now } else { period(&subscription).0 }, end);
     let mut all = items::of(&subscription).to_vec();
     items::set_period(&mut all, span);
