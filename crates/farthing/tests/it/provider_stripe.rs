@@ -10,8 +10,9 @@ use engine::{Asset, Money};
 use farthing::auth::Secret;
 use farthing::provider::stripe::{API_VERSION, Stripe, StripeSettings};
 use farthing::provider::{
-    Collection, Customers, Exchanges, NewCustomer, NewPayment, NewRefund, Notice, OperationKey, PaymentMethods,
-    Payments, ProviderError, Reconciliation, Refunds, WebhookError, Webhooks,
+    Cancellation, Collection, Customers, Exchanges, HostedPages, Invoices, NewCustomer, NewInvoice, NewPayment,
+    NewRefund, NewSubscription, Notice, OperationKey, PaymentMethods, Payments, Proration, ProviderError,
+    Reconciliation, Refunds, SubscriptionChange, SubscriptionReport, Subscriptions, WebhookError, Webhooks,
 };
 use jiff::Timestamp;
 use sandbox::{Sandbox, Settings};
@@ -34,7 +35,15 @@ impl Shop {
         let sandbox = Sandbox::open(Settings::default()).expect("a sandbox");
         tokio::spawn(async move { sandbox.serve(listener, std::future::pending()).await });
         let stripe = connect(&base_url, &[]);
-        Self { base_url, stripe, http: reqwest::Client::builder().no_proxy().build().expect("a client") }
+        Self {
+            base_url,
+            stripe,
+            http: reqwest::Client::builder()
+                .no_proxy()
+                .redirect(reqwest::redirect::Policy::none())
+                .build()
+                .expect("a client"),
+        }
     }
 
     /// A call that the adapter has no part in; `pk_` for what a browser does.
@@ -71,7 +80,7 @@ impl Shop {
     /// A card on file, by its test id.
     async fn card(&self, customer: &str, card: &str) -> Arc<str> {
         done(self.stripe.attach(&operation(), customer, card).await);
-        let on_file = done(self.stripe.list(customer, Timestamp::UNIX_EPOCH).await);
+        let on_file = done(PaymentMethods::list(&self.stripe, customer, Timestamp::UNIX_EPOCH).await);
         on_file.methods.first().expect("a card on file").reference.clone()
     }
 
@@ -82,6 +91,25 @@ impl Shop {
     async fn pay_with(&self, customer: &Arc<str>, id: &str, card: &str) -> PaymentReport {
         let method = self.card(customer, card).await;
         self.pay(customer, id, Collection::OffSession { method }).await
+    }
+
+    /// What the customer's browser sends off on a page.
+    async fn submit(&self, payment: &PaymentReport, form: &str) {
+        let page = self.http.post(payment.page.as_deref().expect("a page"));
+        let page = page.header("content-type", "application/x-www-form-urlencoded").body(form.to_owned());
+        page.send().await.expect("an answer");
+    }
+
+    /// A price of so many cents a month.
+    async fn price(&self, cents: &str) -> String {
+        let form = [
+            ("currency", "usd"),
+            ("unit_amount", cents),
+            ("recurring[interval]", "month"),
+            ("product_data[name]", "Minutes"),
+        ];
+        let price = self.call("sk_test_shop", "/v1/prices", &form).await;
+        price["id"].as_str().unwrap_or_else(|| panic!("{price}")).to_owned()
     }
 
     async fn get(&self, reference: &str) -> PaymentReport {
@@ -114,6 +142,11 @@ fn order(customer: &Arc<str>, id: &str, collection: Collection) -> NewPayment {
     }
 }
 
+fn page() -> Collection {
+    let url = |end: &str| format!("https://shop.example/{end}");
+    Collection::Page { success_url: url("thanks"), cancel_url: url("cart") }
+}
+
 fn done<T: std::fmt::Debug>(exchanged: Exchanges<T>) -> T {
     assert!(!exchanged.exchanges.is_empty(), "every call is on record");
     exchanged.outcome.unwrap_or_else(|error| panic!("{error:?}: {:#?}", exchanged.exchanges))
@@ -134,17 +167,17 @@ async fn a_card_is_put_on_file_made_the_default_and_taken_off() {
     assert!(setup.reference.starts_with("seti_"));
     assert_eq!(shop.confirm(&setup.client_secret, "pm_card_visa").await["status"], "succeeded");
     let now = Timestamp::from_second(1_800_000_000).unwrap();
-    let on_file = done(shop.stripe.list(&customer, now).await);
+    let on_file = done(PaymentMethods::list(&shop.stripe, &customer, now).await);
     assert_eq!((on_file.seen_at, on_file.default, on_file.methods.len()), (now, None, 1));
     let card = &on_file.methods[0];
     assert_eq!((&*card.brand, card.last4.as_deref()), ("visa", Some("4242")));
     assert!(card.expires.is_some());
 
     done(shop.stripe.set_default(&operation(), &customer, Some(&card.reference)).await);
-    let on_file = done(shop.stripe.list(&customer, now).await);
+    let on_file = done(PaymentMethods::list(&shop.stripe, &customer, now).await);
     assert_eq!(on_file.default.as_ref(), Some(&card.reference));
     done(shop.stripe.set_default(&operation(), &customer, None).await);
-    assert_eq!(done(shop.stripe.list(&customer, now).await).default, None);
+    assert_eq!(done(PaymentMethods::list(&shop.stripe, &customer, now).await).default, None);
 
     // Again is fine, with a key of its own; somebody else's card is not.
     done(shop.stripe.attach(&operation(), &customer, &card.reference).await);
@@ -154,7 +187,7 @@ async fn a_card_is_put_on_file_made_the_default_and_taken_off() {
 
     done(shop.stripe.detach(&operation(), &card.reference).await);
     done(shop.stripe.detach(&operation(), &card.reference).await);
-    assert_eq!(done(shop.stripe.list(&customer, now).await).methods, []);
+    assert_eq!(done(PaymentMethods::list(&shop.stripe, &customer, now).await).methods, []);
 }
 
 #[tokio::test]
@@ -190,7 +223,7 @@ async fn a_browser_pays_and_a_part_goes_back() {
     shop.confirm(&secret, "pm_card_visa").await;
     let paid = shop.get(&made.reference).await;
     assert_eq!((paid.progress, paid.received, paid.failure), (Progress::Paid, 1999, None));
-    let on_file = done(shop.stripe.list(&customer, Timestamp::UNIX_EPOCH).await);
+    let on_file = done(PaymentMethods::list(&shop.stripe, &customer, Timestamp::UNIX_EPOCH).await);
     assert_eq!(on_file.methods.len(), 1, "saved for later");
 
     let refund = NewRefund { id: "refund-1".to_owned(), payment: made.reference.clone(), minor: 500 };
@@ -234,7 +267,7 @@ async fn a_bank_that_asks_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_payment_that_is_not_paid_can_be_cancelled() {
+async fn a_payment_that_is_not_paid_can_be_cancelled_and_found() {
     let shop = Shop::open().await;
     let customer = shop.customer().await;
     let made = shop.pay(&customer, "payment-1", Collection::OnSession { save_method: false }).await;
@@ -244,9 +277,17 @@ async fn a_payment_that_is_not_paid_can_be_cancelled() {
     }
     let paid = shop.pay_with(&customer, "payment-2", "pm_card_visa").await;
     assert_eq!(done(shop.cancel(&paid.reference).await).progress, Progress::Paid);
+
+    let found = done(shop.stripe.find(&customer, "payment-2").await).expect("it is there");
+    assert_eq!((found.reference, found.progress), (paid.reference, Progress::Paid));
+    assert_eq!(done(shop.stripe.find(&customer, "payment-3").await), None);
 }
 
 impl Shop {
+    async fn end(&self, subscription: &str, when: Cancellation) -> Exchanges<SubscriptionReport> {
+        Subscriptions::cancel(&self.stripe, &operation(), subscription, when).await
+    }
+
     async fn cancel(&self, reference: &str) -> Exchanges<PaymentReport> {
         Payments::cancel(&self.stripe, &operation(), reference).await
     }
@@ -268,13 +309,13 @@ async fn an_answer_that_was_lost_is_asked_for_again_and_nothing_is_paid_twice() 
         let payments = done(Reconciliation::payments(&shop.stripe, Timestamp::UNIX_EPOCH).await);
         assert_eq!(payments.len(), number + 1, "after {fault}");
     }
-    // The key keeps a 500.
+    // The key keeps a 500; what it did is found by our id.
     shop.fault(json!({"kind": "error_after", "method": "POST", "path": "/v1/payment_intents"})).await;
     let key = operation();
     let order = order(&customer, "payment-unknown", Collection::OffSession { method });
     for _ in 0..2 {
-        let made = Payments::create(&shop.stripe, &key, &order).await;
-        assert!(matches!(made.outcome, Err(ProviderError::Unavailable(_))), "{made:?}");
+        let made = done(Payments::create(&shop.stripe, &key, &order).await);
+        assert_eq!((made.progress, made.id.as_deref()), (Progress::Paid, Some("payment-unknown")));
     }
     let other = NewPayment { description: "Another".to_owned(), ..order };
     assert_eq!(&*code(Payments::create(&shop.stripe, &key, &other).await), "idempotency_error");
@@ -293,6 +334,54 @@ async fn a_dispute_is_reported_with_its_payment() {
     assert_eq!(shop.get(&paid.reference).await.dispute.map(|dispute| dispute.state), Some(DisputeState::Lost));
     let payments = done(Reconciliation::payments(&shop.stripe, Timestamp::UNIX_EPOCH).await);
     assert_eq!(payments[0].dispute.as_ref().map(|dispute| dispute.state), Some(DisputeState::Lost));
+}
+
+#[tokio::test]
+async fn a_page_is_made_found_and_closed() {
+    let shop = Shop::open().await;
+    let customer = shop.customer().await;
+    let made = shop.pay(&customer, "payment-1", page()).await;
+    assert!(made.reference.starts_with("cs_"), "{made:?}");
+    assert_eq!((made.progress, made.client_secret.as_ref()), (Progress::RequiresPayment, None));
+    assert!(made.page.as_deref().is_some_and(|page| page.starts_with("http")), "{made:?}");
+    assert_eq!(shop.get(&made.reference).await, made);
+    let found = done(shop.stripe.find(&customer, "payment-1").await).map(|found| found.reference);
+    assert_eq!(found.as_ref(), Some(&made.reference));
+    for _ in 0..2 {
+        let closed = done(shop.cancel(&made.reference).await);
+        assert_eq!((closed.progress, closed.page), (Progress::Canceled, None));
+    }
+}
+
+#[tokio::test]
+async fn a_page_takes_a_payment_and_gives_it_back() {
+    let shop = Shop::open().await;
+    let customer = shop.customer().await;
+    let made = shop.pay(&customer, "payment-1", page()).await;
+    let declined = "email=ada%40example.com&name=Ada&postal=10115&expiry=12%2F40&cvc=123&number=4000000000009995";
+    shop.submit(&made, declined).await;
+    let tried = shop.get(&made.reference).await;
+    assert_eq!((tried.progress, tried.received), (Progress::RequiresPayment, 0));
+    shop.submit(&made, &declined.replace("4000000000009995", "4242424242424242")).await;
+    let paid = shop.get(&made.reference).await;
+    assert_eq!((&paid.reference, paid.progress, paid.received), (&made.reference, Progress::Paid, 1999));
+    assert_eq!((paid.page, paid.failure, paid.id.as_deref()), (None, None, Some("payment-1")));
+    let refund = NewRefund { id: "refund-1".to_owned(), payment: made.reference.clone(), minor: 1999 };
+    let back = done(Refunds::create(&shop.stripe, &operation(), &refund).await);
+    assert_eq!(shop.get(&made.reference).await.refunds, [back]);
+    assert_eq!(done(shop.cancel(&made.reference).await).progress, Progress::Paid);
+    // In the provider's list it is the payment that the page made, and it carries our id too.
+    let listed = done(Reconciliation::payments(&shop.stripe, Timestamp::UNIX_EPOCH).await);
+    assert_eq!((listed.len(), listed[0].id.as_deref(), listed[0].refunds.len()), (1, Some("payment-1"), 1));
+}
+
+#[tokio::test]
+async fn the_portal_is_a_page() {
+    let shop = Shop::open().await;
+    let customer = shop.customer().await;
+    let address = done(shop.stripe.portal(&operation(), &customer, "https://shop.example/account").await);
+    let page = shop.http.get(&*address).send().await.unwrap();
+    assert!(page.status().is_success(), "{address}: {}", page.status());
 }
 
 /// The bodies of webhooks, with their signatures, as they come in at the address.
@@ -339,4 +428,82 @@ async fn a_webhook_is_verified_and_is_the_event_that_is_listed() {
     let listed: Vec<_> = listed.iter().map(|body| shop.stripe.read(body).expect("an event")).collect();
     assert!(listed.is_sorted_by_key(|event| event.created_at), "oldest first");
     assert!(listed.contains(&event), "{listed:#?}");
+}
+
+#[tokio::test]
+async fn a_subscription_is_paid_changed_and_ended() {
+    let shop = Shop::open().await;
+    let customer = shop.customer().await;
+    let (small, large) = (shop.price("1000").await, shop.price("5000").await);
+    let new = NewSubscription {
+        id: "subscription-1".to_owned(),
+        customer: customer.clone(),
+        prices: vec![(small.clone(), 2)],
+        trial_days: None,
+        method: None,
+    };
+    let made = done(Subscriptions::create(&shop.stripe, &operation(), &new).await);
+    assert_eq!((&*made.state, made.id.as_deref()), ("incomplete", Some("subscription-1")));
+    assert_eq!((&made.customer, made.prices), (&customer, vec![(small.into(), 2)]));
+    shop.confirm(made.client_secret.as_deref().expect("a secret for the browser"), "pm_card_visa").await;
+    let active = done(Subscriptions::get(&shop.stripe, &made.reference).await);
+    assert_eq!(&*active.state, "active");
+    assert!(active.period.is_some_and(|(begin, end)| begin < end), "{active:?}");
+    let first = done(Invoices::get(&shop.stripe, active.latest_invoice.as_deref().unwrap()).await);
+    assert_eq!((&*first.state, first.total.minor, first.paid), ("paid", 2000, 2000));
+    assert_eq!(first.subscription.as_ref(), Some(&made.reference));
+
+    let change = SubscriptionChange { prices: vec![(large.clone(), 1)], proration: Proration::Now };
+    for _ in 0..2 {
+        let changed = done(shop.stripe.change(&operation(), &made.reference, &change).await);
+        assert_eq!((&*changed.state, changed.prices), ("active", vec![(large.as_str().into(), 1)]));
+    }
+    let invoices = done(Invoices::list(&shop.stripe, &customer, 100).await);
+    assert_eq!(invoices.iter().map(|invoice| invoice.total.minor).collect::<Vec<_>>(), [3000, 2000], "billed once");
+
+    assert!(done(shop.end(&made.reference, Cancellation::AtPeriodEnd).await).cancel_at_period_end);
+    let goes_on = done(shop.end(&made.reference, Cancellation::Undo).await);
+    assert_eq!((&*goes_on.state, goes_on.cancel_at_period_end), ("active", false));
+    for _ in 0..2 {
+        assert_eq!(&*done(shop.end(&made.reference, Cancellation::Now).await).state, "canceled");
+    }
+}
+
+#[tokio::test]
+async fn an_invoice_is_made_and_paid_left_open_or_voided() {
+    let shop = Shop::open().await;
+    let customer = shop.customer().await;
+    let invoice = |id: &str, collect: bool| NewInvoice {
+        id: id.to_owned(),
+        customer: customer.clone(),
+        currency: Asset::new("USD"),
+        lines: vec![("Minutes".to_owned(), 1500), ("Credit note".to_owned(), -250)],
+        collect,
+    };
+    let key = operation();
+    let open = done(Invoices::create(&shop.stripe, &key, &invoice("invoice-1", false)).await);
+    assert_eq!((&*open.state, open.total.minor, open.paid), ("open", 1250, 0));
+    assert_eq!((open.id.as_deref(), open.subscription.as_ref()), (Some("invoice-1"), None));
+    assert!(open.number.is_some() && open.page.is_some(), "{open:?}");
+    assert_eq!(done(Invoices::create(&shop.stripe, &key, &invoice("invoice-1", false)).await), open, "made once");
+
+    let unpaid = done(Invoices::create(&shop.stripe, &operation(), &invoice("invoice-2", true)).await);
+    assert_eq!(&*unpaid.state, "open", "there is no payment method");
+    let card = shop.card(&customer, "pm_card_chargeCustomerFail").await;
+    done(shop.stripe.set_default(&operation(), &customer, Some(&card)).await);
+    let declined = done(Invoices::create(&shop.stripe, &operation(), &invoice("invoice-3", true)).await);
+    assert_eq!((&*declined.state, declined.paid), ("open", 0));
+    let card = shop.card(&customer, "pm_card_visa").await;
+    done(shop.stripe.set_default(&operation(), &customer, Some(&card)).await);
+    let paid = done(Invoices::create(&shop.stripe, &operation(), &invoice("invoice-4", true)).await);
+    assert_eq!((&*paid.state, paid.paid), ("paid", 1250));
+
+    for _ in 0..2 {
+        assert_eq!(&*done(shop.stripe.void(&operation(), &open.reference).await).state, "void");
+    }
+    let refused = shop.stripe.void(&operation(), &paid.reference).await;
+    assert!(matches!(refused.outcome, Err(ProviderError::Rejected(_))), "{refused:?}");
+    let listed = done(Invoices::list(&shop.stripe, &customer, 3).await);
+    let ids: Vec<_> = listed.iter().map(|invoice| invoice.id.as_deref()).collect();
+    assert_eq!(ids, [Some("invoice-4"), Some("invoice-3"), Some("invoice-2")], "newest first");
 }
