@@ -57,7 +57,7 @@ pub(crate) fn make(
         let start = world.now_for(customer);
         let end = coupon["duration_in_months"].as_i64().map(|months| Interval::months(months).start(start, 1));
         let mut discount = json!({
-            "id": id, "object": "discount", "checkout_session": null, "customer": customer, "end": end, "invoice": null,
+            "id": id, "object": "discount", "checkout_session": null, "customer": customer, "customer_account": null, "end": end, "invoice": null,
             "invoice_item": null, "promotion_code": null, "source": {"coupon": coupon["id"], "type": "coupon"},
             "start": start, "subscription": null, "subscription_item": null,
         });

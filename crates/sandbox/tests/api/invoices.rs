@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::billing::{NEW_YEAR, Shop, lines, text};
+use crate::billing::{NEW_YEAR, Shop, at, lines, text};
 use crate::client::Endpoint;
 
 /// A draft with one item of $50.
@@ -148,10 +148,42 @@ async fn coupons_take_off_percents_and_amounts() {
     let subscription =
         shop.subscribe(&price, &[("discounts[0][coupon]", "QUARTER"), ("expand[]", "latest_invoice")]).await;
     assert_eq!(subscription["latest_invoice"]["amount_paid"], 750);
-    shop.advance(crate::billing::at("2026-02-01T01:00:00Z")).await;
+    shop.advance(at("2026-02-01T01:00:00Z")).await;
     let renewed = shop.subscription(&text(&subscription["id"])).await;
     assert_eq!(shop.invoice(&renewed["latest_invoice"]).await["total"], 1000, "once is once");
     assert_eq!(shop.stripe.get("/v1/coupons/QUARTER").await.ok()["times_redeemed"], 2);
+}
+
+#[tokio::test]
+async fn a_coupon_for_two_months_ends_with_them() {
+    let shop = Shop::new("pm_card_visa").await;
+    let form = [("id", "HALF"), ("percent_off", "50"), ("duration", "repeating"), ("duration_in_months", "2")];
+    shop.stripe.post("/v1/coupons", &form).await.ok();
+    let price = shop.price("Basic", "1001", "month").await;
+    let subscription = shop.subscribe(&price, &[("discounts[0][coupon]", "HALF"), ("expand[]", "discounts")]).await;
+    let discount = &subscription["discounts"][0];
+    assert_eq!((&discount["source"]["coupon"], &discount["end"]), (&json!("HALF"), &json!(at("2026-03-01T00:00:00Z"))));
+    // 500.50 taken off is 501: half a cent goes to the customer.
+    for (time, total) in [("2026-01-02T00:00:00Z", 500), ("2026-02-01T01:00:00Z", 500), ("2026-03-01T01:00:00Z", 1001)]
+    {
+        shop.advance(at(time)).await;
+        let latest = shop.subscription(&text(&subscription["id"])).await["latest_invoice"].clone();
+        assert_eq!(shop.invoice(&latest).await["amount_paid"], total, "{time}");
+    }
+    let error = shop.stripe.post("/v1/coupons", &[("percent_off", "50"), ("duration", "repeating")]).await.error(400);
+    assert_eq!(error["param"], "duration_in_months");
+}
+
+#[tokio::test]
+async fn a_payment_intent_that_is_cancelled_is_replaced() {
+    let shop = Shop::new("pm_card_visa").await;
+    let path = draft(&shop, &[]).await;
+    let open = post(&shop, &path, "finalize", &[("expand[]", "payments")]).await.ok();
+    let intent = text(&open["payments"]["data"][0]["payment"]["payment_intent"]);
+    shop.stripe.post(&format!("/v1/payment_intents/{intent}/cancel"), &[]).await.ok();
+    let paid = post(&shop, &path, "pay", &[("expand[]", "payments")]).await.ok();
+    let statuses: Vec<&Value> = paid["payments"]["data"].as_array().unwrap().iter().map(|one| &one["status"]).collect();
+    assert_eq!((&paid["status"], statuses), (&json!("paid"), vec![&json!("paid"), &json!("canceled")]));
 }
 
 #[tokio::test]

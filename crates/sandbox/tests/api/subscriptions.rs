@@ -115,6 +115,37 @@ async fn without_a_card_only_default_incomplete_waits_for_one() {
 }
 
 #[tokio::test]
+async fn a_default_card_waits_to_be_confirmed() {
+    let shop = Shop::new("pm_card_threeDSecure2Required").await;
+    let price = shop.price("Basic", "1000", "month").await;
+    let waits = [("payment_behavior", "default_incomplete"), ("expand[]", "latest_invoice.payments")];
+    let subscription = shop.subscribe(&price, &waits).await;
+    let intent = text(&subscription["latest_invoice"]["payments"]["data"][0]["payment"]["payment_intent"]);
+    let path = format!("/v1/payment_intents/{intent}");
+    assert_eq!(shop.stripe.get(&path).await.ok()["status"], "requires_confirmation");
+    let asked = shop.stripe.post(&format!("{path}/confirm"), &[("return_url", "https://example.com")]).await.ok();
+    assert_eq!(asked["status"], "requires_action");
+    let id = text(&subscription["id"]);
+    assert_eq!(shop.subscription(&id).await["status"], "incomplete");
+    // The customer fails 3-D Secure, and then pays with another card.
+    let page =
+        asked["next_action"]["redirect_to_url"]["url"].as_str().unwrap().strip_prefix(&shop.stripe.base).unwrap();
+    shop.stripe
+        .post(
+            page.split('?').next().unwrap(),
+            &[("outcome", "fail"), ("client_secret", asked["client_secret"].as_str().unwrap())],
+        )
+        .await;
+    assert_eq!(shop.stripe.get(&path).await.ok()["status"], "requires_payment_method");
+    let paid = shop.stripe.post(&format!("{path}/confirm"), &[("payment_method", "pm_card_visa")]).await.ok();
+    assert_eq!((&paid["status"], &shop.subscription(&id).await["status"]), (&json!("succeeded"), &json!("active")));
+    assert_eq!(
+        shop.events(&["invoice.payment", "invoice.paid"]).await,
+        ["invoice.payment_action_required", "invoice.payment_failed", "invoice.paid", "invoice.payment_succeeded"]
+    );
+}
+
+#[tokio::test]
 async fn paths_of_before_basil_cannot_be_expanded() {
     let shop = Shop::new("pm_card_visa").await;
     let price = shop.price("Basic", "1000", "month").await;

@@ -26,6 +26,10 @@ pub(crate) enum By {
 pub(crate) fn collect(world: &mut World, id: &str, method: Option<&str>, by: By) -> Result<(), ApiError> {
     let invoice = current(world, id);
     let chosen = method.map(str::to_owned).or_else(|| payment_method(world, &invoice));
+    if invoice_payments::intent_of(world, id).is_none() {
+        // Somebody has cancelled the payment intent: another one takes its place.
+        lifecycle::request_payment(world, &invoice);
+    }
     let intent = invoice_payments::intent_of(world, id);
     let (Some(chosen), Some(intent)) = (chosen, intent) else {
         let error = no_method();

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::kind;
-use crate::objects::invoices::document::subscription_of;
+use crate::objects::invoices::document::{payment_method, subscription_of};
 use crate::objects::invoices::totals::{self, int};
 use crate::objects::{invoice_payments, payment_intents, subscriptions};
 use crate::world::World;
@@ -82,7 +82,8 @@ fn take_balance(world: &mut World, invoice: &mut Value) -> i64 {
     ending
 }
 
-fn request_payment(world: &mut World, invoice: &Value) {
+/// Makes the payment intent that is to pay an open invoice.
+pub(crate) fn request_payment(world: &mut World, invoice: &Value) {
     let for_later = invoice["billing_reason"] == "subscription_create";
     let description = match subscription_of(invoice) {
         Some(_) if for_later => "Subscription creation",
@@ -98,7 +99,16 @@ fn request_payment(world: &mut World, invoice: &Value) {
         capture_method: "automatic",
         metadata: &Value::Null,
     };
-    let intent = payment_intents::make(world, &new);
+    let mut intent = payment_intents::make(world, &new);
+    // An invoice has its own payment settings, and the payment method that it would be collected with waits on the intent.
+    intent["automatic_payment_methods"] = Value::Null;
+    if let Some(method) =
+        payment_method(world, invoice).filter(|_| invoice["collection_method"] == "charge_automatically")
+    {
+        intent["payment_method"] = json!(method);
+        intent["status"] = json!("requires_confirmation");
+    }
+    world.save(kind::PAYMENT_INTENT, &intent);
     invoice_payments::make(world, invoice, &intent);
 }
 

@@ -42,7 +42,7 @@ pub(crate) fn create(world: &mut World, request: &Request) -> Result<Value, ApiE
     let new = New {
         customer: &customer,
         currency: &currency,
-        reason: if subscription.is_null() { "manual" } else { "subscription_update" },
+        reason: "manual",
         subscription: &subscription,
         period: (now, now),
     };

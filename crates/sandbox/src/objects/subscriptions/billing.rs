@@ -24,6 +24,7 @@ pub(crate) struct Charge {
 /// Makes a draft for a stored subscription: what is pending for it, then what its items cost. `period` is the invoice's own.
 /// The subscription's `latest_invoice` is written, but not announced.
 pub(crate) fn invoice(world: &mut World, id: &str, reason: &str, period: (i64, i64), charges: &[Charge]) -> String {
+    drop_discounts(world, id, false);
     let subscription = current(world, id);
     let customer = subscription["customer"].as_str().unwrap_or_default();
     let currency = subscription["currency"].as_str().unwrap_or_default();
@@ -44,14 +45,20 @@ pub(crate) fn invoice(world: &mut World, id: &str, reason: &str, period: (i64, i
     totals::calculate(world, &mut draft);
     world.save(kind::INVOICE, &draft);
     note_debits(world, id, &draft, charges);
+    drop_discounts(world, id, charges.iter().any(|charge| !charge.in_trial));
     let mut subscription = current(world, id);
-    let used = charges.iter().any(|charge| !charge.in_trial);
-    let now = world.now_for(&subscription["customer"]);
-    subscription["discounts"] = discounts::still_on(world, &subscription["discounts"].clone(), used, now);
     subscription["latest_invoice"] = json!(invoice);
     world.save(kind::SUBSCRIPTION, &subscription);
     world.announce("invoice.created", &draft);
     invoice
+}
+
+/// Takes the discounts off a subscription that are over, or that were for once and are used.
+fn drop_discounts(world: &mut World, id: &str, used: bool) {
+    let mut subscription = current(world, id);
+    let now = world.now_for(&subscription["customer"]);
+    subscription["discounts"] = discounts::still_on(world, &subscription["discounts"].clone(), used, now);
+    world.save(kind::SUBSCRIPTION, &subscription);
 }
 
 /// Remembers what each item was billed, for later credits.
