@@ -20,6 +20,7 @@
 //! 10. Its paths: a section in `routes.rs`. Its tests: `tests/api/NOUN.rs`.
 
 #![recursion_limit = "256"]
+
 mod amount;
 mod auth;
 mod card;

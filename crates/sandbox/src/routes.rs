@@ -226,6 +226,7 @@ const PAGES: &[Route] = &[
     page("POST", "/pages/{}/portal/{}/subscriptions/{}/keep", portal::keep),
     page("GET", "/pages/{}/invoices/{}", invoice::show),
     page("POST", "/pages/{}/invoices/{}", invoice::pay),
+    page("GET", "/pages/{}/invoices/{}/pdf", invoice::download),
 ];
 const CATALOG: &[Route] = &[
     post("/v1/products", products::create),

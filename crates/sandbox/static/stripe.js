@@ -560,7 +560,7 @@
     const dialog = document.createElement("dialog");
     dialog.setAttribute("aria-label", "Authenticate the payment");
     dialog.style.cssText =
-      "border:0;padding:0;border-radius:12px;width:min(28rem,calc(100vw - 2rem));height:min(34rem,calc(100vh - 2rem));" +
+      "border:0;padding:0;border-radius:12px;width:min(28rem,calc(100vw - 2rem));height:min(31rem,calc(100vh - 2rem));" +
       "overflow:hidden;box-shadow:0 20px 60px #0006;background:transparent";
     const frame = document.createElement("iframe");
     frame.src = url;

@@ -8,8 +8,9 @@ use crate::amount;
 use crate::error::ApiError;
 use crate::kind;
 use crate::list;
-use crate::objects::{checkout_lines, setup_intents};
+use crate::objects::{checkout_lines, payment_intents, setup_intents};
 use crate::parameters::Parameters;
+use crate::payment;
 use crate::request::Request;
 use crate::time::Due;
 use crate::world::World;
@@ -350,6 +351,21 @@ fn expire_now(world: &mut World, id: &str) {
     session["url"] = Value::Null;
     world.save(kind::CHECKOUT_SESSION, &session);
     world.announce("checkout.session.expired", &session);
+    // What it would have been paid with is given up with it.
+    let (payment, setup) = (given_up(world, &session["payment_intent"]), given_up(world, &session["setup_intent"]));
+    if let Some(intent) = payment {
+        payment_intents::cancel_as(world, &intent, Some("expired"));
+        payment::follow(world, &intent);
+    }
+    if let Some(intent) = setup {
+        setup_intents::cancel_as(world, &intent, Some("abandoned"));
+    }
+}
+
+/// The id of an intent that is to be cancelled, unless it is already.
+fn given_up(world: &World, intent: &Value) -> Option<String> {
+    let intent = world.find_any(intent.as_str()?).filter(|intent| intent["status"] != "canceled")?;
+    intent["id"].as_str().map(str::to_owned)
 }
 
 /// An open session expires.

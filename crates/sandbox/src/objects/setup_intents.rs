@@ -276,15 +276,21 @@ pub(crate) fn cancel(world: &mut World, request: &Request) -> Result<Value, ApiE
     let reason =
         request.parameters.word("cancellation_reason", &["abandoned", "duplicate", "requested_by_customer"])?;
     request.parameters.finish()?;
-    let mut intent = world.find(kind::SETUP_INTENT, request.id(), "id")?.clone();
-    require(&intent, "cancel", &["requires_payment_method", "requires_confirmation", "requires_action"])?;
+    let intent = world.find(kind::SETUP_INTENT, request.id(), "id")?;
+    require(intent, "cancel", &["requires_payment_method", "requires_confirmation", "requires_action"])?;
+    Ok(cancel_as(world, request.id(), reason.as_deref()))
+}
+
+/// Cancels a setup intent that has not succeeded.
+pub(crate) fn cancel_as(world: &mut World, id: &str, reason: Option<&str>) -> Value {
+    let Some(mut intent) = world.get(kind::SETUP_INTENT, id).cloned() else { return Value::Null };
     intent["status"] = json!("canceled");
     intent["cancellation_reason"] = json!(reason);
     intent["next_action"] = Value::Null;
     world.save(kind::SETUP_INTENT, &intent);
     world.announce("setup_intent.canceled", &intent);
-    follow(world, request.id());
-    Ok(intent)
+    follow(world, id);
+    intent
 }
 
 /// Refuses what cannot be done in this state (`setup_intent_unexpected_state`).

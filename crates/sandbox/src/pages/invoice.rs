@@ -7,7 +7,7 @@ use crate::error::ApiError;
 use crate::kind;
 use crate::objects::{invoice_payments, payment_intents, payment_methods};
 use crate::pages::card_fields::{CardFields, Problem};
-use crate::pages::{render, words};
+use crate::pages::{pdf, render, words};
 use crate::request::Request;
 use crate::routes::Page;
 use crate::world::World;
@@ -57,6 +57,34 @@ pub(crate) fn show(world: &mut World, request: &Request) -> Result<Page, ApiErro
     let intent = intent.and_then(|id| world.get(kind::PAYMENT_INTENT, &id));
     let problem = intent.filter(|intent| intent["customer"] == invoice["customer"]).and_then(Problem::of_intent);
     page(&invoice, request, CardFields { problem, ..CardFields::default() })
+}
+
+/// `GET /pages/{world}/invoices/{invoice}/pdf`.
+pub(crate) fn download(world: &mut World, request: &Request) -> Result<Page, ApiError> {
+    let invoice = find(world, request)?;
+    let text = |field: &str| invoice[field].as_str().unwrap_or_default();
+    let row = |name: &str, quantity: &str, amount: &str| {
+        let name: String = name.chars().take(52).collect();
+        format!("{name:<54}{quantity:>8}{amount:>18}")
+    };
+    let (status, _) = status(&invoice);
+    let mut lines = vec![
+        format!("Invoice {}", text("number")),
+        "Of a sandbox: nothing here is to be paid with real money.".to_owned(),
+        String::new(),
+        format!("Date      {}", words::day(&invoice["created"])),
+        format!("Billed to {} {}", text("customer_name"), text("customer_email")),
+        format!("Status    {status}"),
+        String::new(),
+        row("What", "Quantity", "Amount"),
+    ];
+    for line in invoice["lines"]["data"].as_array().into_iter().flatten().map(self::line) {
+        lines.push(row(&line.name, &line.quantity, &line.amount));
+        lines.extend(line.period.map(|period| format!("  {period}")));
+    }
+    lines.push(String::new());
+    lines.extend(sums(&invoice).iter().map(|(name, amount)| row(name, "", amount)));
+    Ok(Page::Body("application/pdf", pdf::document(&lines)))
 }
 
 /// `POST` to the same path: the form.

@@ -3,6 +3,7 @@
 pub(crate) mod card_fields;
 pub(crate) mod checkout;
 pub(crate) mod invoice;
+pub(crate) mod pdf;
 pub(crate) mod portal;
 pub(crate) mod three_d_secure;
 pub(crate) mod words;

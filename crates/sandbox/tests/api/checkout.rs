@@ -156,9 +156,48 @@ async fn sessions_expire_by_time_and_by_request() {
     let path = format!("{SESSIONS}/{}/expire", other["id"].as_str().unwrap());
     assert_eq!(stripe.post(&path, &[]).await.ok()["status"], "expired");
     stripe.post(&path, &[]).await.error(400);
+    let setup = [("mode", "setup"), ("currency", "usd"), ("success_url", "https://shop.example/")];
+    let setup = stripe.post(SESSIONS, &setup).await.ok();
+    let path = format!("{SESSIONS}/{}/expire", setup["id"].as_str().unwrap());
+    stripe.post(&path, &[]).await.ok();
+    let intent = format!("/v1/setup_intents/{}", setup["setup_intent"].as_str().unwrap());
+    assert_eq!(stripe.get(&intent).await.ok()["status"], "canceled");
     let events = stripe.get("/v1/events?type=checkout.session.expired").await.ok();
-    assert_eq!(events["data"].as_array().unwrap().len(), 2);
+    assert_eq!(events["data"].as_array().unwrap().len(), 3);
     assert_eq!(stripe.get(&format!("{SESSIONS}?status=open")).await.ok()["data"], json!([]));
+}
+
+#[tokio::test]
+async fn a_declined_payment_is_given_up_with_its_session() {
+    let stripe = Client::new().await;
+    let made = stripe.post(SESSIONS, ONE_PACK).await.ok();
+    submit(&stripe, made["url"].as_str().unwrap(), &with(CARD, &[("number", "4000000000000002")])).await;
+    stripe.post(&format!("{SESSIONS}/{}/expire", made["id"].as_str().unwrap()), &[]).await.ok();
+    let intents = stripe.get("/v1/payment_intents").await.ok();
+    assert_eq!(intents["data"][0]["status"], "canceled");
+}
+
+#[tokio::test]
+async fn a_trial_of_a_customer_who_has_a_card_is_paid_by_the_new_one() {
+    let stripe = Client::new().await;
+    let known = [("payment_method", "pm_card_visa"), ("invoice_settings[default_payment_method]", "pm_card_visa")];
+    let customer = stripe.post("/v1/customers", &known).await.ok();
+    let monthly = [
+        ("mode", "subscription"),
+        ("customer", customer["id"].as_str().unwrap()),
+        ("line_items[0][price_data][recurring][interval]", "month"),
+        ("subscription_data[trial_period_days]", "7"),
+        ("expand[]", "subscription"),
+    ];
+    let made = stripe.post(SESSIONS, &with(ONE_PACK, &monthly)).await.ok();
+    assert_eq!((&made["amount_total"], &made["payment_status"]), (&json!(0), &json!("no_payment_required")));
+    let (status, _) =
+        submit(&stripe, made["url"].as_str().unwrap(), &with(CARD, &[("number", "5555555555554444")])).await;
+    assert_eq!(status, 303);
+    let path = format!("{SESSIONS}/{}?expand[]=subscription.default_payment_method", made["id"].as_str().unwrap());
+    let done = stripe.get(&path).await.ok();
+    assert_eq!((&done["status"], &done["subscription"]["status"]), (&json!("complete"), &json!("trialing")));
+    assert_eq!(done["subscription"]["default_payment_method"]["card"]["last4"], "4444");
 }
 
 #[tokio::test]

@@ -200,6 +200,8 @@ def an_invoice_of_items_and_the_payment_that_pays_it():
     assert (opened.status, opened.amount_due) == ("open", 1200)
     with urllib.request.urlopen(opened.hosted_invoice_url) as page:
         assert "Advice" in page.read().decode()
+    with urllib.request.urlopen(opened.invoice_pdf) as document:
+        assert document.read().startswith(b"%PDF-")
     paid = v1.invoices.pay(draft.id)
     assert (paid.status, paid.amount_paid) == ("paid", 1200)
     (payment,) = v1.invoice_payments.list({"invoice": draft.id}).data
