@@ -83,12 +83,13 @@ fn add_problems(path: &str, operation: &mut Operation) {
         RefOr::T(parameter) => parameter.name == "Idempotency-Key",
         RefOr::Ref(_) => false,
     });
+    let collects = writes && ["/purchases", "/payment_methods", "/top_up"].iter().any(|part| path.contains(part));
     for (may_happen, status, description) in [
         (!open, "400", "The request is not well formed"),
         (!open, "401", "The caller is not known"),
         (!open, "403", "The caller may not, or the customer is suspended or closed"),
         (names, "404", "There is no such thing"),
-        (writes, "402", "There is not enough to pay with"),
+        (collects, "402", "There is no payment method, or it was declined"),
         (writes, "409", "Something stands in the way: a key under way, a hold that has ended"),
         (has_body, "413", "The body is too large"),
         (has_body, "415", "The body is not JSON"),

@@ -26,6 +26,7 @@ mod cli_check;
 mod cli_import;
 mod cli_import_customers;
 mod cli_keys;
+mod cli_payments;
 mod cli_program;
 mod cli_verify;
 mod databases;
