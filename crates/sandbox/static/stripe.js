@@ -552,11 +552,13 @@
     return encodeURIComponent(id);
   }
 
-  /** Shows the sandbox's 3-D Secure page over the page, and resolves when the customer is through with it. */
-  function authenticate(url) {
-    if (new URL(url).origin !== SANDBOX) {
-      throw new IntegrationError(`The sandbox's pages must have the origin that stripe.js was loaded from, ${SANDBOX}: ${url}`);
-    }
+  /**
+   * Shows the sandbox's 3-D Secure page over the page, and resolves when the customer is through with it. The address may
+   * name the sandbox as the shop's server knows it; the browser knows it as where this script came from.
+   */
+  function authenticate(address) {
+    const { pathname, search } = new URL(address);
+    const url = `${SANDBOX}${pathname}${search}`;
     const dialog = document.createElement("dialog");
     dialog.setAttribute("aria-label", "Authenticate the payment");
     dialog.style.cssText =

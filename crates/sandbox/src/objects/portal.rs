@@ -147,6 +147,14 @@ pub(crate) fn list_configurations(world: &mut World, request: &Request) -> Resul
 
 /// Whether a session's configuration allows something.
 pub(crate) fn allows(world: &World, session: &Value, feature: &str) -> bool {
-    let configuration = session["configuration"].as_str().and_then(|id| world.get(kind::PORTAL_CONFIGURATION, id));
-    configuration.is_some_and(|configuration| configuration["features"][feature]["enabled"] == true)
+    features(world, session).is_some_and(|features| features[feature]["enabled"] == true)
+}
+
+/// Whether a subscription ends when it is cancelled, and not with its period.
+pub(crate) fn ends_at_once(world: &World, session: &Value) -> bool {
+    features(world, session).is_some_and(|features| features["subscription_cancel"]["mode"] == "immediately")
+}
+
+fn features<'a>(world: &'a World, session: &Value) -> Option<&'a Value> {
+    Some(&world.get(kind::PORTAL_CONFIGURATION, session["configuration"].as_str()?)?["features"])
 }

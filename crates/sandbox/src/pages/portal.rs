@@ -54,6 +54,7 @@ struct Portal<'a> {
     invoices: Option<Vec<Invoice>>,
     cards: Vec<Card>,
     can_change_cards: bool,
+    cancel: &'static str,
     card: CardFields,
 }
 
@@ -63,6 +64,7 @@ const DONE: &[(&str, &str)] = &[
     ("default", "This card is now the default."),
     ("removed", "The card is removed."),
     ("cancelled", "The subscription ends with the period that is paid for."),
+    ("ended", "The subscription has ended."),
     ("kept", "The subscription goes on."),
 ];
 
@@ -172,6 +174,11 @@ pub(crate) fn remove_card(world: &mut World, request: &Request) -> Result<Page, 
 
 /// `POST /pages/{world}/portal/{session}/subscriptions/{subscription}/cancel`.
 pub(crate) fn cancel(world: &mut World, request: &Request) -> Result<Page, ApiError> {
+    if portal::ends_at_once(world, &find(world, request)?) {
+        let id = own_subscription(world, request)?;
+        subscriptions::cancel::delete(world, &request.within(&id, json!({})))?;
+        return Ok(done(request, "ended"));
+    }
     end_with_period(world, request, true)?;
     Ok(done(request, "cancelled"))
 }
@@ -182,14 +189,20 @@ pub(crate) fn keep(world: &mut World, request: &Request) -> Result<Page, ApiErro
     Ok(done(request, "kept"))
 }
 
-fn end_with_period(world: &mut World, request: &Request, ends: bool) -> Result<(), ApiError> {
+/// The subscription of the path, if it is the customer's and the configuration lets it be cancelled.
+fn own_subscription(world: &World, request: &Request) -> Result<String, ApiError> {
     let session = find(world, request)?;
     require(world, &session, "subscription_cancel")?;
     let id = request.capture(2);
     if world.find(kind::SUBSCRIPTION, id, "id")?["customer"] != session["customer"] {
         return Err(ApiError::missing(kind::SUBSCRIPTION, id, "id"));
     }
-    subscriptions::update::update(world, &request.within(id, json!({"cancel_at_period_end": ends}))).map(|_| ())
+    Ok(id.to_owned())
+}
+
+fn end_with_period(world: &mut World, request: &Request, ends: bool) -> Result<(), ApiError> {
+    let id = own_subscription(world, request)?;
+    subscriptions::update::update(world, &request.within(&id, json!({"cancel_at_period_end": ends}))).map(|_| ())
 }
 
 fn page(world: &World, request: &Request, card: CardFields) -> Result<Page, ApiError> {
@@ -218,6 +231,7 @@ fn page(world: &World, request: &Request, card: CardFields) -> Result<Page, ApiE
             .filter(of_customer)
             .map(|method| self::card(customer, method))
             .collect(),
+        cancel: if portal::ends_at_once(world, &session) { "Cancel now" } else { "Cancel at period end" },
         can_change_cards: portal::allows(world, &session, "payment_method_update"),
         card,
     })

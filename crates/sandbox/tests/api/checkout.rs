@@ -236,6 +236,26 @@ async fn the_portal_shows_and_does_what_its_configuration_allows() {
     let (status, _) = submit(&stripe, &format!("{url}/cards/{method}/remove"), &[]).await;
     assert_eq!(status, 400);
 
+    let form =
+        [("features[subscription_cancel][enabled]", "true"), ("features[subscription_cancel][mode]", "immediately")];
+    let abrupt = stripe.post("/v1/billing_portal/configurations", &form).await.ok();
+    let product = stripe.post("/v1/products", &[("name", "Pro")]).await.ok();
+    let form = [
+        ("product", product["id"].as_str().unwrap()),
+        ("currency", "usd"),
+        ("unit_amount", "900"),
+        ("recurring[interval]", "month"),
+    ];
+    let price = stripe.post("/v1/prices", &form).await.ok();
+    let form = [("customer", customer), ("items[0][price]", price["id"].as_str().unwrap())];
+    let subscription = stripe.post("/v1/subscriptions", &form).await.ok();
+    let form = [("customer", customer), ("configuration", abrupt["id"].as_str().unwrap())];
+    let session = stripe.post("/v1/billing_portal/sessions", &form).await.ok();
+    let id = subscription["id"].as_str().unwrap();
+    let cancel = format!("{}/subscriptions/{id}/cancel", session["url"].as_str().unwrap());
+    assert_eq!(submit(&stripe, &cancel, &[]).await.0, 303);
+    assert_eq!(stripe.get(&format!("/v1/subscriptions/{id}")).await.ok()["status"], "canceled");
+
     let stranger = stripe.post("/v1/customers", &[]).await.ok();
     let form = [("customer", stranger["id"].as_str().unwrap())];
     let session = stripe.post("/v1/billing_portal/sessions", &form).await.ok();

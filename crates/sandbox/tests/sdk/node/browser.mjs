@@ -25,13 +25,14 @@ const compiler = createRequire(import.meta.url).resolve("typescript/package.json
 execFileSync(process.execPath, [compiler, "--project", "tsconfig.json", "--outDir", built], { stdio: "inherit" });
 
 const imports = { imports: { "@stripe/stripe-js": "/stripe-js.mjs" } };
-const html = `<!doctype html><html lang="en"><meta charset="utf-8"><title>Shop</title>
-<script src="${sandbox.origin}/v3/stripe.js"></script>
+const html = (origin) => `<!doctype html><html lang="en"><meta charset="utf-8"><title>Shop</title>
+<script src="${origin}/v3/stripe.js"></script>
 <script type="importmap">${JSON.stringify(imports)}</script>
 <form id="form"><div id="element"></div><p id="error" role="alert"></p><button>Pay</button></form>
 <pre id="result"></pre><script type="module" src="/page.js"></script></html>`;
 const files = {
-  "/": ["text/html", html],
+  "/": ["text/html", html(sandbox.origin)],
+  "/elsewhere": ["text/html", html(sandbox.origin.replace("127.0.0.1", "localhost"))],
   "/thanks": ["text/html", "<!doctype html><title>Thanks</title>Thank you"],
   "/page.js": ["text/javascript", readFileSync(join(built, "page.js"))],
   "/stripe-js.mjs": ["text/javascript", readFileSync("node_modules/@stripe/stripe-js/dist/index.mjs")],
@@ -43,11 +44,11 @@ const shop = await serve((request, response) => {
 
 const chromium = await browser();
 
-async function open(query) {
+async function open(query, path = "/") {
   const page = await chromium.newPage();
   page.on("pageerror", (error) => console.error("page:", error.message));
   const all = new URLSearchParams({ key: `pk_test_${WORLD}`, ...query });
-  await page.goto(`${shop}/?${all}`);
+  await page.goto(`${shop}${path}?${all}`);
   return page;
 }
 
@@ -211,6 +212,19 @@ await step("an action that the page handles later", async () => {
   await page.waitForFunction(() => document.querySelector("#result").textContent);
   const { outcome } = JSON.parse(await page.locator("#result").textContent());
   assert.equal(outcome.paymentIntent.status, "succeeded");
+  await page.close();
+});
+
+await step("an action of a server that knows the sandbox by another name than the browser", async () => {
+  const made = await intent({
+    payment_method: "pm_card_threeDSecure2Required", confirm: true, automatic_payment_methods: NO_REDIRECTS,
+  });
+  assert.equal(made.status, "requires_action");
+  const page = await open({ do: "next", secret: made.client_secret }, "/elsewhere");
+  const bank = page.frameLocator('iframe[name="__privateStripeFrame-3ds"]');
+  await bank.getByRole("button", { name: "Complete authentication" }).click();
+  await page.waitForFunction(() => document.querySelector("#result").textContent);
+  assert.equal((await stripe.paymentIntents.retrieve(made.id)).status, "succeeded");
   await page.close();
 });
 
