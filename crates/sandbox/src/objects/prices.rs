@@ -7,7 +7,7 @@ use crate::amount;
 use crate::error::ApiError;
 use crate::kind;
 use crate::list;
-use crate::objects::products;
+use crate::objects::{products, subscriptions};
 use crate::parameters::Parameters;
 use crate::request::Request;
 use crate::world::World;
@@ -345,9 +345,14 @@ fn take_lookup_key(world: &mut World, key: &str, transfer: bool) -> Result<(), A
     }
     let mut price = before.clone();
     price["lookup_key"] = Value::Null;
-    world.save(kind::PRICE, &price);
-    world.announce_change("price.updated", &before, &price);
+    change(world, &before, &price);
     Ok(())
+}
+
+fn change(world: &mut World, before: &Value, price: &Value) {
+    world.save(kind::PRICE, price);
+    subscriptions::refresh_price(world, price);
+    world.announce_change("price.updated", before, price);
 }
 
 pub(crate) fn update(world: &mut World, request: &Request) -> Result<Value, ApiError> {
@@ -365,8 +370,7 @@ pub(crate) fn update(world: &mut World, request: &Request) -> Result<Value, ApiE
         price["lookup_key"] = json!(key);
     }
     parameters.finish()?;
-    world.save(kind::PRICE, &price);
-    world.announce_change("price.updated", &before, &price);
+    change(world, &before, &price);
     Ok(price)
 }
 

@@ -500,3 +500,41 @@ async fn time_and_a_restart_without_a_test_clock() {
     stripe.delete(&format!("/v1/customers/{id}")).await.ok();
     assert_eq!(stripe.get(&path).await.ok()["status"], "canceled");
 }
+
+#[tokio::test]
+async fn a_trial_takes_its_card_by_the_pending_setup_intent() {
+    let shop = Shop::new("").await;
+    let price = shop.price("Basic", "1000", "month").await;
+    let form = [
+        ("trial_period_days", "7"),
+        ("payment_behavior", "default_incomplete"),
+        ("payment_settings[save_default_payment_method]", "on_subscription"),
+        ("expand[]", "pending_setup_intent"),
+    ];
+    let subscription = shop.subscribe(&price, &form).await;
+    let intent = &subscription["pending_setup_intent"];
+    let path = format!("/v1/setup_intents/{}/confirm", intent["id"].as_str().unwrap());
+    let form = [("client_secret", intent["client_secret"].as_str().unwrap()), ("payment_method", "pm_card_visa")];
+    assert_eq!(shop.stripe.as_key("pk_test_example").post(&path, &form).await.ok()["status"], "succeeded");
+    let ready = shop.subscription(subscription["id"].as_str().unwrap()).await;
+    assert_eq!(ready["pending_setup_intent"], json!(null));
+    assert!(ready["default_payment_method"].as_str().unwrap().starts_with("pm_"));
+    shop.advance(NEW_YEAR + 7 * DAY + 3600).await;
+    let paid = shop.subscription(subscription["id"].as_str().unwrap()).await;
+    assert_eq!(
+        (&paid["status"], &shop.invoice(&paid["latest_invoice"]).await["amount_paid"]),
+        (&json!("active"), &json!(1000))
+    );
+}
+
+#[tokio::test]
+async fn a_price_is_shown_as_it_is_now() {
+    let shop = Shop::new("pm_card_visa").await;
+    let price = shop.price("Basic", "1000", "month").await;
+    let subscription = shop.subscribe(&price, &[]).await;
+    shop.stripe.post(&format!("/v1/prices/{price}"), &[("nickname", "Starter"), ("active", "false")]).await.ok();
+    let item = shop.subscription(subscription["id"].as_str().unwrap()).await["items"]["data"][0].clone();
+    assert_eq!((&item["price"]["nickname"], &item["plan"]["nickname"]), (&json!("Starter"), &json!("Starter")));
+    let form = [("customer", shop.customer.as_str()), ("items[0][price]", &price)];
+    assert_eq!(shop.stripe.post("/v1/subscriptions", &form).await.error(400)["param"], "items[0][price]");
+}

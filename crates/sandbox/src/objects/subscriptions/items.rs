@@ -96,11 +96,16 @@ pub(crate) fn fill(world: &World, item: &mut Value, part: &Parameters) -> Result
     Ok(())
 }
 
+/// Gives an item a price.
+pub(crate) fn set_price(item: &mut Value, price: &Value) {
+    item["plan"] = plan(price);
+    item["price"] = price.clone();
+}
+
 /// Reads the price that an item is to have from now on, if one is named.
 pub(crate) fn fill_price(world: &mut World, item: &mut Value, part: &Parameters) -> Result<(), ApiError> {
     if let Some(price) = price(world, part)? {
-        item["plan"] = plan(&price);
-        item["price"] = price;
+        set_price(item, &price);
     }
     Ok(())
 }

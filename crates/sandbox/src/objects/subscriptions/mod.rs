@@ -88,6 +88,24 @@ fn of_invoice(world: &World, invoice: &Value) -> Option<Value> {
         .cloned()
 }
 
+/// Shows a changed price wherever a subscription has it.
+pub(crate) fn refresh_price(world: &mut World, price: &Value) {
+    let having = |subscription: &&Value| items::of(subscription).iter().any(|item| item["price"]["id"] == price["id"]);
+    let subscriptions: Vec<Value> = world.all(kind::SUBSCRIPTION).filter(having).cloned().collect();
+    for mut subscription in subscriptions {
+        let mut all = items::of(&subscription).to_vec();
+        for item in all.iter_mut().filter(|item| item["price"]["id"] == price["id"]) {
+            items::set_price(item, price);
+        }
+        if is_over(&subscription) {
+            subscription["items"]["data"] = json!(all);
+        } else {
+            items::put(world, &mut subscription, &all);
+        }
+        world.save(kind::SUBSCRIPTION, &subscription);
+    }
+}
+
 /// What the payment of one of its invoices does to a subscription.
 pub(crate) fn invoice_paid(world: &mut World, invoice: &Value) {
     let Some(subscription) = of_invoice(world, invoice) else { return };
