@@ -538,3 +538,22 @@ async fn a_price_is_shown_as_it_is_now() {
     let form = [("customer", shop.customer.as_str()), ("items[0][price]", &price)];
     assert_eq!(shop.stripe.post("/v1/subscriptions", &form).await.error(400)["param"], "items[0][price]");
 }
+
+#[tokio::test]
+async fn a_week_that_is_not_paid_ends_it_though_others_have_begun() {
+    let shop = Shop::new("pm_card_visa").await;
+    let price = shop.price("Weekly", "500", "week").await;
+    let subscription = shop.subscribe(&price, &[]).await;
+    let id = text(&subscription["id"]);
+    shop.set_card("pm_card_chargeCustomerFail").await;
+    for day in [8, 15, 22, 23] {
+        shop.advance(NEW_YEAR + day * DAY).await;
+        assert_eq!(shop.subscription(&id).await["status"], "past_due", "day {day}");
+    }
+    // The first failed on the 7th day, and its last retry is 16 days later.
+    shop.advance(NEW_YEAR + 23 * DAY + 3600).await;
+    assert_eq!(shop.subscription(&id).await["status"], "canceled");
+    let open = shop.stripe.get("/v1/invoices?status=open").await.ok();
+    let open = open["data"].as_array().unwrap();
+    assert!(open.len() == 3 && open.iter().all(|invoice| invoice["next_payment_attempt"].is_null()));
+}

@@ -137,7 +137,7 @@ pub(crate) fn invoice_not_paid(world: &mut World, invoice: &Value, given_up: boo
     if subscription["status"] == "active" || subscription["status"] == "trialing" {
         set_status(world, &subscription, "past_due");
     }
-    if !given_up || subscription["latest_invoice"] != invoice["id"] {
+    if !given_up {
         return;
     }
     match world.settings.after_last_retry {
