@@ -407,9 +407,14 @@ fn page(shared: &Shared, asked: &Asked, captures: Vec<String>, handler: PageHand
         Ok(Page::Body(content_type, body)) => Answer::new(200, content_type, body),
         Ok(Page::Redirect(url)) => {
             let mut answer = Answer::new(303, "text/plain", String::new());
-            answer.headers.insert("location", url);
+            answer.headers.insert("location", header_safe(&url));
             answer
         }
         Err(error) => Answer::new(error.status, "text/html; charset=utf-8", pages::refusal(&error)),
     }
+}
+
+/// An address as a header can carry it: what is not ASCII is percent-encoded.
+fn header_safe(address: &str) -> String {
+    address.chars().map(|c| if c.is_ascii_graphic() { c.to_string() } else { form::encode(&c.to_string()) }).collect()
 }

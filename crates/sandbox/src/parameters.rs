@@ -92,10 +92,16 @@ impl Parameters {
         self.text(key)?.ok_or_else(|| self.missing(key))
     }
 
-    /// An address to send somebody back to: of the web, or of an app.
+    /// An address to send somebody back to: of the web, or of an app; nothing that a page would run.
     pub(crate) fn address(&self, key: &str) -> Result<Option<String>, ApiError> {
         let Some(text) = self.text(key)? else { return Ok(None) };
-        if text.split_once("://").is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty()) {
+        let is_good = |(scheme, rest): (&str, &str)| {
+            !rest.is_empty()
+                && !scheme.eq_ignore_ascii_case("javascript")
+                && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+                && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+        };
+        if text.split_once("://").is_some_and(is_good) {
             return Ok(Some(text));
         }
         Err(ApiError::parameter("url_invalid", &self.name(key), "Not a valid URL"))

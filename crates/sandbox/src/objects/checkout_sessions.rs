@@ -26,7 +26,7 @@ pub(crate) fn create(world: &mut World, request: &Request) -> Result<Value, ApiE
     let mode =
         parameters.word("mode", &["payment", "setup", "subscription"])?.ok_or_else(|| parameters.missing("mode"))?;
     let ui_mode = ui_mode(request)?;
-    let success_url = parameters.required_text("success_url")?;
+    let success_url = parameters.address("success_url")?.ok_or_else(|| parameters.missing("success_url"))?;
     let customer = customer(world, parameters, &mode)?;
     let lines = checkout_lines::read(world, parameters, &mode)?;
     let trial = parameters
@@ -255,7 +255,8 @@ fn expires_at(parameters: &Parameters, now: i64) -> Result<i64, ApiError> {
 
 /// What is kept and shown, and changes nothing else here.
 fn read_the_rest(session: &mut Value, parameters: &Parameters) -> Result<(), ApiError> {
-    parameters.copy_texts(session, &["cancel_url", "client_reference_id", "locale", "origin_context"])?;
+    session["cancel_url"] = json!(parameters.address("cancel_url")?);
+    parameters.copy_texts(session, &["client_reference_id", "locale", "origin_context"])?;
     parameters.copy_metadata(session)?;
     let words: [(&str, &[&str]); 3] = [
         ("billing_address_collection", &["auto", "required"]),

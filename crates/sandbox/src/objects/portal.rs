@@ -28,7 +28,8 @@ pub(crate) fn create_session(world: &mut World, request: &Request) -> Result<Val
         "locale": null, "on_behalf_of": null, "return_url": null,
         "url": format!("{}/pages/{}/portal/{id}", request.base, world.name),
     });
-    parameters.copy_texts(&mut session, &["locale", "return_url"])?;
+    session["return_url"] = json!(parameters.address("return_url")?);
+    parameters.copy_texts(&mut session, &["locale"])?;
     parameters.finish()?;
     world.save(kind::PORTAL_SESSION, &session);
     world.announce("billing_portal.session.created", &session);

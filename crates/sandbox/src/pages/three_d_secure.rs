@@ -88,11 +88,6 @@ fn find(world: &World, request: &Request) -> Result<(Kind, Value), ApiError> {
     }
 }
 
-/// An address as a header can carry it: what is not ASCII is percent-encoded.
-fn header_safe(address: &str) -> String {
-    address.chars().map(|c| if c.is_ascii_graphic() { c.to_string() } else { encode(&c.to_string()) }).collect()
-}
-
 /// Back to where the customer came from; or a page that says it is over, to people and to the page around it.
 fn done(request: &Request, intent: &Value, back: Option<&str>) -> Result<Page, ApiError> {
     let passed = ["succeeded", "requires_capture", "requires_confirmation", "processing"]
@@ -100,9 +95,7 @@ fn done(request: &Request, intent: &Value, back: Option<&str>) -> Result<Page, A
     let status = if passed { "succeeded" } else { "failed" };
     let name = if intent["object"] == "setup_intent" { "setup_intent" } else { "payment_intent" };
     if let Some(back) = back {
-        let back = header_safe(back);
-        let (address, fragment) =
-            back.split_once('#').map_or((back.as_str(), String::new()), |(a, f)| (a, format!("#{f}")));
+        let (address, fragment) = back.split_once('#').map_or((back, String::new()), |(a, f)| (a, format!("#{f}")));
         let joint = if address.contains('?') { '&' } else { '?' };
         return Ok(Page::Redirect(format!(
             "{address}{joint}{name}={}&{name}_client_secret={}&redirect_status={status}{fragment}",

@@ -47,6 +47,8 @@ async fn a_session_as_it_is_made() {
         (&json!("Pack"), &json!(900), &json!(2))
     );
 
+    let old = stripe.post(SESSIONS, &with(ONE_PACK, &[("ui_mode", "hosted")])).await.ok();
+    assert_eq!(old["ui_mode"], "hosted", "as it was called before 2026-03-25");
     let read = stripe.get(&format!("{SESSIONS}/{id}")).await.ok();
     assert_eq!(read.get("line_items"), None, "only where it is expanded");
     assert_eq!(stripe.get(&format!("{SESSIONS}/{id}/line_items")).await.ok(), made["line_items"]);
@@ -62,6 +64,8 @@ async fn what_a_session_cannot_be_made_of() {
         (&[("mode", "-")], "mode"),
         (&[("mode", "gift")], "mode"),
         (&[("success_url", "-")], "success_url"),
+        (&[("success_url", "javascript:alert(1)")], "success_url"),
+        (&[("cancel_url", "JavaScript://%0aalert(1)")], "cancel_url"),
         (&[("ui_mode", "embedded_page")], "ui_mode"),
         (&[("line_items[0][quantity]", "-")], "line_items[0][quantity]"),
         (&[("line_items[0][quantity]", "0")], "line_items[0][quantity]"),
