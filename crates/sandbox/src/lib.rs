@@ -18,6 +18,10 @@
 //!    What is paid goes through `payment::attempt`; what follows when a payment ends elsewhere (on the 3-D Secure page, by its
 //!    own API) is a line in the `FOLLOWERS` of `payment.rs` or `objects/setup_intents.rs`.
 //! 10. Its paths: a section in `routes.rs`. Its tests: `tests/api/NOUN.rs`.
+//!
+//! A page for browsers is a template in `templates/` and its code in `pages/NOUN.rs`. It works without scripts, and does what it
+//! does by the API's own handlers: `world.attempt(|world| payment_intents::confirm(world, &request.within(id, form)))`.
+//! Its test in a browser: `tests/sdk/node/pages.mjs`.
 
 #![recursion_limit = "256"]
 
