@@ -443,7 +443,8 @@
       const url = new URL(returnUrl, window.location.href);
       url.searchParams.set(kind, intent.id);
       url.searchParams.set(`${kind}_client_secret`, secret);
-      url.searchParams.set("redirect_status", intent.status === "succeeded" ? "succeeded" : "pending");
+      const isDone = ["succeeded", "requires_capture"].includes(intent.status);
+      url.searchParams.set("redirect_status", isDone ? "succeeded" : "pending");
       window.location.assign(url);
       return new Promise(() => {});
     }
