@@ -61,6 +61,8 @@ CREATE TABLE exchanges (
     PRIMARY KEY (shard_key, effect_id, number)
 );
 
+CREATE INDEX exchanges_at ON exchanges (at);
+
 -- What providers told, as it came in. The bucket is that of the event's own id: whose it is shows when it is applied.
 CREATE TABLE provider_events (
     shard_key   int    NOT NULL,

@@ -58,6 +58,8 @@ CREATE TABLE exchanges (
     PRIMARY KEY (shard_key, effect_id, number)
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX exchanges_at ON exchanges (at);
+
 -- What providers told, as it came in. The bucket is that of the event's own id: whose it is shows when it is applied.
 CREATE TABLE provider_events (
     shard_key   INTEGER    NOT NULL,

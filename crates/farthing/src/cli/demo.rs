@@ -35,7 +35,7 @@ pub(super) async fn run(database: &Database, arguments: Arguments) -> Result<Out
     if arguments.once && built_in.sandbox_listen != "off" {
         built_in.sandbox_listen = free();
     }
-    let place = built_in.place().await?;
+    let place = built_in.place(true).await?;
     let demonstration = Demonstration {
         database: (database.0 != USUAL_DATABASE).then(|| database.0.clone()),
         traces: arguments.traces,

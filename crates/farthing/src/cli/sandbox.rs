@@ -104,12 +104,17 @@ impl BuiltIn {
     }
 
     /// Takes the place for a sandbox; nothing where there is to be none. A place that is taken is taken by the sandbox
-    /// of another server on this machine, which serves this one as well.
-    pub(super) async fn place(&self) -> Result<Option<Place>, Failure> {
+    /// of another server on this machine, which serves this one as well; unless it is to be one's own: then any free
+    /// port will do.
+    pub(super) async fn place(&self, own: bool) -> Result<Option<Place>, Failure> {
         if self.sandbox_listen == "off" {
             return Ok(None);
         }
-        let (listener, at) = match TcpListener::bind(&self.sandbox_listen).await {
+        let mut bound = TcpListener::bind(&self.sandbox_listen).await;
+        if own && bound.as_ref().is_err_and(|error| error.kind() == ErrorKind::AddrInUse) {
+            bound = TcpListener::bind("127.0.0.1:0").await;
+        }
+        let (listener, at) = match bound {
             Ok(listener) => {
                 let at = listener.local_addr().map_err(|error| Failure::Failed(format!("no address: {error}")))?;
                 (Some(listener), at.to_string())

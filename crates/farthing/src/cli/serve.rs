@@ -35,7 +35,7 @@ pub(super) struct Arguments {
 pub(super) async fn run(database: &Database, arguments: &Arguments) -> Result<Outcome, Failure> {
     let tenants = tenants::load(&arguments.files).map_err(|errors| Failure::Failed(tenants::in_lines(&errors)))?;
     let tenants: Vec<Tenant> = tenants.into_iter().map(|(_, tenant)| tenant).collect();
-    let place = arguments.sandbox.place().await?;
+    let place = arguments.sandbox.place(false).await?;
     let connected = connect(&tenants, place.as_ref().map(|place| &place.address));
     let connected = connected.map_err(|error| Failure::Failed(error.to_string()))?;
     let store = database.open().await?;

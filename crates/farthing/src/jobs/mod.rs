@@ -35,8 +35,8 @@ const AT_ONCE: i64 = 16;
 const TICK: Duration = Duration::from_secs(1);
 /// How often a provider is asked what happened.
 const RECONCILE: Duration = Duration::from_secs(300);
-/// How long events that need nothing more are kept.
-const KEEP_EVENTS: SignedDuration = SignedDuration::from_hours(24 * 30);
+/// How long the raw words of a provider are kept: its answers, and events that need nothing more.
+const KEEP_RAW: SignedDuration = SignedDuration::from_hours(24 * 30);
 const SHORTEST_BACKOFF_SECONDS: i64 = 5;
 const LONGEST_BACKOFF_SECONDS: i64 = 3_600;
 
@@ -121,9 +121,13 @@ impl Jobs {
                     tracing::warn!(event = "reconciliation_failed", tenant = &**tenant, %error);
                 }
             }
-            let Ok(before) = self.app.clock.now().checked_sub(KEEP_EVENTS) else { continue };
-            if let Err(error) = self.app.store.forget_events(before).await {
-                tracing::warn!(event = "upkeep_failed", %error);
+            let Ok(before) = self.app.clock.now().checked_sub(KEEP_RAW) else { continue };
+            // Raw answers and events name people, and are of use to nobody after a while.
+            let store = &self.app.store;
+            for forgotten in [store.forget_events(before).await, store.forget_exchanges(before).await] {
+                if let Err(error) = forgotten {
+                    tracing::warn!(event = "upkeep_failed", %error);
+                }
             }
         }
     }

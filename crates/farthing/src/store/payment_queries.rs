@@ -209,6 +209,14 @@ impl PaymentStore for Backend {
         Ok(())
     }
 
+    async fn forget_exchanges(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let forgotten = sqlx::query("DELETE FROM exchanges WHERE at < $1")
+            .bind(before.as_microsecond())
+            .execute(&mut *self.shared_write().await?)
+            .await?;
+        Ok(forgotten.rows_affected())
+    }
+
     async fn exchanges(&self, scope: &Scope, effect: OperationRef) -> Result<Vec<ExchangeRow>, StoreError> {
         type Columns = (i32, String, Option<i32>, Option<String>, i32, String, i64);
         let mut connection = self.read(scope).await?;

@@ -193,6 +193,8 @@ pub trait PaymentStore: Send + Sync {
     async fn effect_result(&self, id: OperationRef) -> Result<Option<EffectResult>, StoreError>;
     /// Keeps what was asked of the provider for an effect, and answered.
     async fn record_exchanges(&self, effect: &EffectRow, exchanges: &[ExchangeRow]) -> Result<(), StoreError>;
+    /// Forgets what was asked and answered before; returns how many.
+    async fn forget_exchanges(&self, before: Timestamp) -> Result<u64, StoreError>;
     /// What was asked of the provider for an effect, and answered.
     async fn exchanges(&self, scope: &Scope, effect: OperationRef) -> Result<Vec<ExchangeRow>, StoreError>;
 

@@ -146,6 +146,40 @@ async fn an_answer_that_is_lost_is_asked_for_again() {
     }
 }
 
+/// Two servers do what is due at once, and hear of it at once: everything is done by one of them.
+#[tokio::test]
+async fn two_servers_do_each_thing_once() {
+    on_both(async |database| {
+        let shop = Shop::start(database).await;
+        let other = shop.restarted().await;
+        let mut bought = Vec::new();
+        for number in 0..20 {
+            let customer = format!("customer-{number}");
+            shop.create(&customer).await;
+            bought.push((customer.clone(), shop.buy(&customer, "starter").await));
+        }
+        tokio::join!(shop.work(), other.work());
+        assert_eq!(shop.sandbox.all("customers").await.len(), 20);
+        for (customer, id) in &bought {
+            pay(&shop, customer, *id).await;
+        }
+        let events = shop.sandbox.events().await;
+        for event in &events {
+            let (here, there) = tokio::join!(shop.deliver(event), other.deliver(event));
+            assert!(here.is_ok() && there.is_ok());
+        }
+        tokio::join!(shop.work(), other.work());
+        for (customer, id) in &bought {
+            assert_bought_once(&shop, customer, *id, customer).await;
+        }
+        let asked = shop.sandbox.get("/_sandbox/requests").await;
+        let asked = asked["data"].as_array().expect("a list");
+        let made = |ask: &&Value| ask["method"] == "POST" && ask["path"] == "/v1/payment_intents";
+        assert_eq!(asked.iter().filter(made).count(), 20, "nothing was asked for twice");
+    })
+    .await;
+}
+
 /// The books after a purchase, a decline before it, and a part refund: what they say for each way in which news come.
 async fn books(shop: &Shop, id: Uuid) -> String {
     let payment = shop.payment("jane", id).await;

@@ -82,6 +82,7 @@ fn wrong_in_postgres(plan: &[String]) -> Vec<String> {
                 "due_at",
                 "received_at",
                 "effect_id",
+                "(at <",
             ]
             .iter()
             .any(|column| condition.contains(column));

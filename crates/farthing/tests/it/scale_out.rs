@@ -16,13 +16,14 @@ const REFERENCE_TABLES: [(&str, &str); 4] = [
 ];
 
 /// Statements that ask every machine on purpose, and why.
-const CROSS_SHARD: [(&str, &str); 11] = [
+const CROSS_SHARD: [(&str, &str); 12] = [
     ("payment_of_reference", "a webhook names a payment by what the provider calls it"),
     ("payer_of_reference", "a webhook names a customer by what the provider calls it"),
     ("due_effects", "one looks for what is due wherever it is; each is then claimed in its own bucket"),
     ("due_events", "the same, for what providers told"),
     ("events", "an operator lists what a provider told"),
     ("forget_events", "once in a while old events are forgotten, wherever they are"),
+    ("forget_exchanges", "the same, for what was asked and answered"),
     ("open_payments", "an operator compares a tenant's open payments with the provider's"),
     ("customers", "an operator lists the customers of a tenant, wherever they are"),
     ("all_customers", "verify reads every customer"),
