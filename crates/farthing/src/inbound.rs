@@ -59,7 +59,7 @@ impl Inbound {
     }
 
     /// The webhook of every connection.
-    pub fn router(self) -> Router {
+    pub fn router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
         Router::new()
             .route("/v1/connections/{name}/webhook", post(webhook))
             .layer(DefaultBodyLimit::max(LARGEST))

@@ -28,7 +28,7 @@ pub async fn serve(
     listener: TcpListener,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let router = api::router(app.clone()).merge(Inbound::new(app.clone(), &providers).router());
+    let router = api::router(app.clone(), Inbound::new(app.clone(), &providers).router());
     let jobs = tokio::spawn(Jobs::new(app.clone(), providers).run());
     let address = listener.local_addr()?;
     tracing::info!(event = "serving", %address, database = app.store.name(), tenants = app.tenants.len());

@@ -33,12 +33,13 @@ use problem::Problem;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Every route of the native API, on this app.
-pub fn router(app: Arc<App>) -> Router {
+/// Every route of the native API, on this app, and other routes that are counted, logged and caught like them.
+pub fn router(app: Arc<App>, others: Router<Arc<App>>) -> Router {
     let (router, document) = routes().split_for_parts();
     let document = openapi::complete(document);
     router
         .merge(openapi::browser(document))
+        .merge(others)
         .route("/metrics", get(health::metrics))
         .fallback(async || Problem::not_found("unknown_route", "there is nothing at this path; see /docs"))
         .method_not_allowed_fallback(method_not_allowed)

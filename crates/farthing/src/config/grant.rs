@@ -85,7 +85,11 @@ pub(crate) fn read_asset(section: &mut Section<'_>, assets: &Assets<'_>) -> Opti
     let currency = section.currency("currency");
     let unit = section.text("unit");
     if section.has("currency") && section.has("unit") {
-        section.refuse("unit", "grant has both `currency` and `unit`", "leave one out: a grant is in one of them");
+        section.refuse(
+            "unit",
+            format!("{} has both `currency` and `unit`", section.what),
+            "leave one out: it is in one of them",
+        );
         return None;
     }
     if let Some(unit) = unit {
@@ -99,7 +103,7 @@ pub(crate) fn read_asset(section: &mut Section<'_>, assets: &Assets<'_>) -> Opti
     if section.has("currency") {
         let currency = currency?;
         if !assets.currencies.contains(currency.get_ref()) {
-            let problem = format!("nothing is priced in {}, the currency of a grant", currency.get_ref());
+            let problem = format!("nothing is priced in {}, the currency of a {}", currency.get_ref(), section.what);
             let remedy = suggestion(currency.get_ref().as_str(), assets.currencies.iter().map(Asset::as_str));
             section.problems.add(currency.span().start, problem, remedy);
         }

@@ -31,6 +31,7 @@ pub(crate) fn read_packs(root: &mut Section<'_>, assets: &Assets<'_>) -> BTreeMa
 }
 
 fn read_pack(mut section: Section<'_>, assets: &Assets<'_>) -> Option<Pack> {
+    let (problems, at) = (section.problems, section.at);
     for (field, example) in [("name", "name = \"starter\""), ("price", "price = \"20\"")] {
         section.require(field, example);
     }
@@ -45,6 +46,7 @@ fn read_pack(mut section: Section<'_>, assets: &Assets<'_>) -> Option<Pack> {
     if !is_currency && section.has("unit") {
         section.require("amount", "amount = \"100\"");
     }
+    let names_amount = section.has("amount");
     let amount = section.micros("amount", Micros::new(1)).map(Spanned::into_inner);
     let priority = section.integer("priority", 0..=HIGHEST_PRIORITY).and_then(|priority| i16::try_from(priority).ok());
     let expires_after_days = section.integer("expires_after_days", 1..=MOST_DAYS);
@@ -55,7 +57,12 @@ fn read_pack(mut section: Section<'_>, assets: &Assets<'_>) -> Option<Pack> {
     section.finish();
     let (name, price, asset) = (name?, price?, asset?);
     // A pack that says nothing else gives what it costs.
-    let amount = amount.or_else(|| price.micros().ok().filter(|_| asset == price.currency))?;
+    let own = price.micros().ok().filter(|_| asset == price.currency && !names_amount);
+    if own.is_none() && amount.is_none() && !names_amount && is_currency {
+        let problem = format!("pack `{name}` costs {} and gives {asset}, and does not say how much", price.currency);
+        problems.add(at, problem, "add `amount`");
+    }
+    let amount = amount.or(own)?;
     Some(Pack {
         name: Arc::from(name),
         title: Arc::from(title.map_or(name, Spanned::into_inner)),

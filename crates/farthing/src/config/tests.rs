@@ -23,7 +23,14 @@ dimensions = ["model", "region"]
 "#;
 
 fn environment(name: &str) -> Option<String> {
-    name.ends_with("_JWT_SECRET").then(|| SECRET.to_owned())
+    let value = match name.rsplit_once("_STRIPE_") {
+        Some((_, "SECRET_KEY")) => "sk_live_of_the_tests",
+        Some((_, "PUBLISHABLE_KEY")) => "pk_live_of_the_tests",
+        Some((_, "WEBHOOK_SECRET")) => "whsec_new, whsec_old",
+        _ if name.ends_with("_JWT_SECRET") => SECRET,
+        _ => return None,
+    };
+    Some(value.to_owned())
 }
 
 fn read(text: &str) -> Result<Tenant, String> {
@@ -435,7 +442,7 @@ acme.toml:18:8: `kind` in grant is `refund`; use one of `promotional`, `allowanc
 acme.toml:19:12: `priority` in grant is 1001; it must be from 0 to 1000
 acme.toml:20:22: `expires_after_days` in grant is 0; it must be from 1 to 36500
 acme.toml:26:12: nothing is priced in EUR, the currency of a grant; there is only `USD`
-acme.toml:33:1: grant has both `currency` and `unit`; leave one out: a grant is in one of them
+acme.toml:33:1: grant has both `currency` and `unit`; leave one out: it is in one of them
 acme.toml:39:8: no meter has the unit `tokns`; did you mean `tokens`?
 acme.toml:46:21: meter `calls` counts calls, so a grant in `tokens` never covers it; take the meter out, or grant its own unit
 acme.toml:48:1: there are two grants `never`; give this one another name
@@ -547,4 +554,52 @@ fn a_catalog_has_limits() {
     let prices: String = (0..10_000).map(price).collect();
     assert_eq!(read(&format!("{START}\n{prices}")).unwrap().catalog.prices.len(), 10_000);
     assert_snapshot!(mistakes_after_start(&format!("{prices}{}", price(10_000))), @"acme.toml:10:1: the file has 10001 `prices`; keep to 10000");
+}
+
+/// A pack in a file that begins correctly.
+fn pack(fields: &str) -> String {
+    format!("{START}\n[[packs]]\nname = \"starter\"\n{fields}\n")
+}
+
+#[test]
+fn packs_give_what_they_cost_unless_they_say_more() {
+    let only = |fields: &str| read(&pack(fields)).unwrap().catalog.packs["starter"].clone();
+    let plain = only("price = \"20\"");
+    assert_eq!((plain.price.minor, plain.asset.as_str(), plain.amount.get()), (2_000, "USD", 20_000_000));
+    assert_eq!(&*plain.title, "starter");
+    let units = only("price = \"19.99\"\nunit = \"tokens\"\namount = \"500\"\ntitle = \"500 tokens\"");
+    assert_eq!((units.price.minor, units.asset.as_str(), units.amount.get()), (1_999, "tokens", 500_000_000));
+    let yen = only("price = \"500\"\nprice_currency = \"JPY\"\namount = \"4\"");
+    assert_eq!((yen.price.minor, yen.price.currency.as_str(), yen.asset.as_str()), (500, "JPY", "USD"));
+}
+
+#[test]
+fn mistakes_in_packs_and_connections_are_told() {
+    let wrong = |fields: &str| mistakes(&pack(fields));
+    assert_snapshot!(wrong("price = \"19.999\""), @r#"acme.toml:12:9: 19.999 cannot be paid in USD; keep to the currency's smallest coin"#);
+    assert_snapshot!(wrong("price = \"500\"\nprice_currency = \"JPY\""), @r#"acme.toml:10:1: pack `starter` costs JPY and gives USD, and does not say how much; add `amount`"#);
+    assert_snapshot!(wrong("price = \"5\"\nunit = \"tokens\""), @r#"acme.toml:10:1: pack has no `amount`; add one, as in `amount = "100"`"#);
+    assert_snapshot!(wrong("price = \"5\"\n[[packs]]\nname = \"starter\"\nprice = \"6\""), @r#"acme.toml:13:1: there are two packs `starter`; give this one another name"#);
+    let connection = |fields: &str| mistakes(&format!("{START}\n[connection]\nprovider = \"stripe\"\n{fields}\n"));
+    assert_snapshot!(connection("secret_key_env = \"sk_test_pasted\""), @r#"acme.toml:12:18: `secret_key_env` is not the name of an environment variable; it is the variable's name in capitals, as in `secret_key_env = "STRIPE_KEY"`, never the key itself"#);
+    assert_snapshot!(connection("url = \"api.stripe.com\""), @r#"acme.toml:12:7: `url` is no address; write it like `url = "http://127.0.0.1:12111"`"#);
+    let live = START.replace("currency", "mode = \"live\"\ncurrency");
+    assert_snapshot!(mistakes(&format!("{live}\n[connection]\nprovider = \"stripe\"\nsecret_key_env = \"NOT_SET\"")), @r#"
+    acme.toml:11:1: [connection] has no `webhook_secret_env`; add one, as in `webhook_secret_env = "STRIPE_WEBHOOK_SECRET"`
+    acme.toml:13:18: the environment variable `NOT_SET` is not set; set it; a live tenant has no sandbox
+    "#);
+}
+
+#[test]
+fn keys_come_from_the_environment_and_show_nowhere() {
+    let tenant = load(&example("every-feature.toml"), &environment).unwrap();
+    let connection = &tenant.connection;
+    assert_eq!(connection.secret_key.as_ref().map(crate::auth::Secret::expose), Some("sk_live_of_the_tests"));
+    assert_eq!(connection.publishable_key.as_deref(), Some("pk_live_of_the_tests"));
+    let secrets: Vec<_> = connection.webhook_secrets.iter().map(crate::auth::Secret::expose).collect();
+    assert_eq!(secrets, ["whsec_new", "whsec_old"]);
+    assert!(!format!("{tenant:?}").contains("sk_live"));
+    // Without a variable, a tenant in test mode has the sandbox.
+    let file = format!("{START}\n[connection]\nprovider = \"stripe\"\nsecret_key_env = \"NOT_SET\"\n");
+    assert!(read(&file).unwrap().connection.secret_key.is_none());
 }

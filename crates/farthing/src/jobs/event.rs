@@ -11,9 +11,9 @@ use futures_util::future::join_all;
 use super::{AT_ONCE, JobError, Jobs, LEASE, backoff};
 use crate::provider::{Notice, ProviderError};
 use crate::service::ServiceError;
-use crate::store::{EventRow, EventState, PaymentRow};
+use crate::store::{EventRow, EventState, PaymentRow, StoreError};
 
-/// How often an event is tried before a person has to look: over about three hours.
+/// How often an event is tried before a person has to look: over about two and a half hours.
 const MOST_ATTEMPTS: i32 = 12;
 
 /// What came of an attempt to apply an event.
@@ -48,18 +48,25 @@ impl Jobs {
     /// # Errors
     /// What the store fails with.
     pub async fn apply_events(&self) -> Result<usize, JobError> {
-        let now = self.app.clock.now();
-        let due = self.app.store.due_events(now, AT_ONCE).await?;
-        let until = now.checked_add(LEASE).unwrap_or(now);
-        let mut claimed = Vec::new();
-        for (tenant, id, seen) in due {
-            claimed.extend(self.app.store.claim_event(&tenant, &id, seen, until).await?);
-        }
+        let claimed = self.claim_events(AT_ONCE).await?;
         join_all(claimed.iter().map(|event| self.apply_event(event))).await;
         Ok(claimed.len())
     }
 
-    async fn apply_event(&self, event: &EventRow) {
+    /// Claims up to so many events that are due.
+    pub(super) async fn claim_events(&self, most: i64) -> Result<Vec<EventRow>, StoreError> {
+        let mut claimed = Vec::new();
+        if most > 0 {
+            let now = self.app.clock.now();
+            let until = now.checked_add(LEASE).unwrap_or(now);
+            for (tenant, id, seen) in self.app.store.due_events(now, most).await? {
+                claimed.extend(self.app.store.claim_event(&tenant, &id, seen, until).await?);
+            }
+        }
+        Ok(claimed)
+    }
+
+    pub(super) async fn apply_event(&self, event: &EventRow) {
         let now = self.app.clock.now();
         let (state, error, due_at) = match self.try_event(event).await {
             Ok(Applied::Done) => (EventState::Applied, None, now),

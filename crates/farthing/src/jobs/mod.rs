@@ -18,6 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinSet;
 
 use crate::app::{App, TenantRuntime};
+use crate::outbox::Outbox;
 use crate::provider::{Exchange, Provider};
 use crate::service::{Answer, Request, ServiceError};
 use crate::store::{CustomerKey, EffectRow, ExchangeRow, SettledEffect, StoreError};
@@ -29,8 +30,8 @@ pub type Providers = BTreeMap<Arc<str>, Arc<dyn Provider>>;
 
 /// How long whoever claimed something has it before others may try: longer than all attempts of one call together.
 const LEASE: SignedDuration = SignedDuration::from_secs(120);
-/// How many things are done at once.
-const AT_ONCE: i64 = 16;
+/// How many effects, and how many events, are under way at once.
+const AT_ONCE: i64 = 32;
 /// How often one looks for what is due when nobody says so.
 const TICK: Duration = Duration::from_secs(1);
 /// How often a provider is asked what happened.
@@ -83,33 +84,28 @@ impl Jobs {
         while tasks.join_next().await.is_some() {}
     }
 
+    /// Each effect has a task of its own, so that one whose provider does not answer keeps no other waiting.
     async fn run_effects(self) {
+        let mut under_way = JoinSet::new();
         loop {
-            match self.do_effects().await {
-                Ok(0) => {
-                    let _ = tokio::time::timeout(TICK, self.app.outbox.written()).await;
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::error!(event = "effects_failed", %error);
-                    tokio::time::sleep(TICK).await;
-                }
+            let claimed = self.claim_effects(room(&under_way)).await;
+            for row in told(claimed) {
+                let jobs = self.clone();
+                under_way.spawn(async move { jobs.do_effect(&row).await });
             }
+            until_more(&self.app.outbox, &mut under_way).await;
         }
     }
 
     async fn run_events(self) {
+        let mut under_way = JoinSet::new();
         loop {
-            match self.apply_events().await {
-                Ok(0) => {
-                    let _ = tokio::time::timeout(TICK, self.app.inbox.written()).await;
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::error!(event = "events_failed", %error);
-                    tokio::time::sleep(TICK).await;
-                }
+            let claimed = self.claim_events(room(&under_way)).await;
+            for event in told(claimed) {
+                let jobs = self.clone();
+                under_way.spawn(async move { jobs.apply_event(&event).await });
             }
+            until_more(&self.app.inbox, &mut under_way).await;
         }
     }
 
@@ -183,6 +179,28 @@ impl Jobs {
 
     fn scope(&self, tenant: &Arc<str>) -> crate::store::Scope {
         crate::store::Scope { tenant: tenant.clone(), customer: None }
+    }
+}
+
+/// How many more may be under way.
+fn room(under_way: &JoinSet<()>) -> i64 {
+    AT_ONCE.saturating_sub(i64::try_from(under_way.len()).unwrap_or(AT_ONCE))
+}
+
+/// What was claimed; nothing, and a line in the log, where the store failed.
+fn told<T>(claimed: Result<Vec<T>, StoreError>) -> Vec<T> {
+    claimed.unwrap_or_else(|error| {
+        tracing::error!(event = "store_failed", %error);
+        Vec::new()
+    })
+}
+
+/// Ends when something was written, when something has ended, or after a while.
+async fn until_more(signal: &Outbox, under_way: &mut JoinSet<()>) {
+    tokio::select! {
+        () = signal.written() => {}
+        Some(_) = under_way.join_next() => {}
+        () = tokio::time::sleep(TICK) => {}
     }
 }
 

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{AT_ONCE, JobError, Jobs, LEASE, backoff};
 use crate::provider::{self, Exchanged, NewPayment, NewRefund, OperationKey, ProviderError};
 use crate::service::ServiceError;
-use crate::store::{EffectEnd, EffectResult, EffectRow, SettledEffect};
+use crate::store::{EffectEnd, EffectResult, EffectRow, SettledEffect, StoreError};
 
 /// After this long a provider may have forgotten a key, so one looks for what an earlier attempt may have made.
 const KEYS_LAST: SignedDuration = SignedDuration::from_hours(23);
@@ -25,18 +25,25 @@ impl Jobs {
     /// # Errors
     /// What the store fails with. What goes wrong with a single effect is logged, and tried again later.
     pub async fn do_effects(&self) -> Result<usize, JobError> {
-        let now = self.app.clock.now();
-        let due = self.app.store.due_effects(now, AT_ONCE).await?;
-        let until = now.checked_add(LEASE).unwrap_or(now);
-        let mut claimed = Vec::new();
-        for (id, seen) in due {
-            claimed.extend(self.app.store.claim_effect(id, seen, until).await?);
-        }
+        let claimed = self.claim_effects(AT_ONCE).await?;
         join_all(claimed.iter().map(|row| self.do_effect(row))).await;
         Ok(claimed.len())
     }
 
-    async fn do_effect(&self, row: &EffectRow) {
+    /// Claims up to so many effects that are due.
+    pub(super) async fn claim_effects(&self, most: i64) -> Result<Vec<EffectRow>, StoreError> {
+        let mut claimed = Vec::new();
+        if most > 0 {
+            let now = self.app.clock.now();
+            let until = now.checked_add(LEASE).unwrap_or(now);
+            for (id, seen) in self.app.store.due_effects(now, most).await? {
+                claimed.extend(self.app.store.claim_effect(id, seen, until).await?);
+            }
+        }
+        Ok(claimed)
+    }
+
+    pub(super) async fn do_effect(&self, row: &EffectRow) {
         match self.perform(row).await {
             Ok(()) => self.app.outbox.ended(),
             Err(error) => {

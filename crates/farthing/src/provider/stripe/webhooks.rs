@@ -139,6 +139,8 @@ impl Data {
     /// None where the kind is of no concern, or the object does not say what it is about.
     fn notice(&self, kind: &str) -> Option<Notice> {
         match kind.split_once('.')? {
+            // Whoever made it knows, and often not yet.
+            ("payment_intent", "created") => None,
             ("payment_intent", _) => self.payment(&["id"]),
             ("charge" | "refund", _) => self.payment(&["payment_intent"]),
             // A page that subscribes, or puts a payment method on file, is told of by what it made.
