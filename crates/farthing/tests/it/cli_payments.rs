@@ -55,7 +55,10 @@ async fn events_that_were_given_up_are_listed_and_replayed() {
         shop.create("jane").await;
         let id = shop.buy("jane", "starter").await;
         shop.work().await;
-        let reference = shop.payment("jane", id).await.reference.expect("it is known");
+        let payment = shop.payment("jane", id).await;
+        let (reference, secret) =
+            (payment.reference.expect("it is known"), payment.client_secret.expect("it can be paid"));
+        assert_eq!(shop.sandbox.pay(&secret, "pm_card_visa_chargeDeclined").await.0, 402);
         let (status, _) = shop.sandbox.post(&format!("/v1/payment_intents/{reference}"), &[("amount", "100")]).await;
         assert_eq!(status, 200);
         let event = shop.sandbox.events().await.pop().unwrap();
