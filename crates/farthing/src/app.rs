@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use engine::Catalog;
+use jiff::Timestamp;
+use tokio::sync::{Mutex, RwLock, mpsc, oneshot};
 
 use crate::auth::{JwtSettingsError, JwtVerifier, KeyCache};
-use crate::clock::Clock;
+use crate::clock::{Clock, TenantClock};
 use crate::config::{Mode, Tenant};
 use crate::idempotency::InFlight;
 use crate::outbox::Outbox;
@@ -37,6 +39,21 @@ pub struct TenantRuntime {
     pub jwt: Option<JwtVerifier>,
     /// Its payment provider, where it has one.
     pub connection: Option<Connection>,
+    /// Its time.
+    pub clock: TenantClock,
+    /// Whoever does something for the tenant in the background holds it to read, whoever moves its clock to write.
+    pub moving: Arc<RwLock<()>>,
+}
+
+/// Asks for the clock of a tenant in test mode to be moved.
+#[derive(Debug)]
+pub struct ClockMove {
+    /// The tenant.
+    pub tenant: Arc<str>,
+    /// Where to.
+    pub to: Timestamp,
+    /// Whether it came to be, once everything on the way is done.
+    pub done: oneshot::Sender<bool>,
 }
 
 /// What surfaces may know of a tenant's payment provider.
@@ -64,6 +81,8 @@ pub struct App {
     pub outbox: Outbox,
     /// Wakes whoever applies the events that providers told of.
     pub inbox: Outbox,
+    /// Where moves of test clocks are asked for, and taken up by whoever does the jobs.
+    pub clock_moves: (mpsc::Sender<ClockMove>, Mutex<Option<mpsc::Receiver<ClockMove>>>),
     /// Idempotency keys whose request is under way in this process.
     pub in_flight: InFlight,
 }
@@ -100,12 +119,16 @@ impl App {
             let jwt = tenant.jwt.map(JwtVerifier::new).transpose();
             let jwt = jwt.map_err(|error| AppError::Jwt(name.to_string(), error))?;
             let connection = connections.remove(&name);
-            let runtime = TenantRuntime { catalog: Arc::new(tenant.catalog), mode: tenant.mode, jwt, connection };
+            let held = if tenant.mode == Mode::Test { store.test_clock(&name).await? } else { None };
+            let (tenant_clock, moving) = (TenantClock::new(clock.clone(), held), Arc::default());
+            let catalog = Arc::new(tenant.catalog);
+            let runtime = TenantRuntime { catalog, mode: tenant.mode, jwt, connection, clock: tenant_clock, moving };
             if running.insert(name.clone(), Arc::new(runtime)).is_some() {
                 return Err(AppError::TenantTwice(name.to_string()));
             }
         }
         let service = Service::start(&store, settings);
+        let (sender, receiver) = mpsc::channel(1);
         Ok(Arc::new(Self {
             store,
             service,
@@ -114,6 +137,7 @@ impl App {
             keys: KeyCache::new(),
             outbox: Outbox::default(),
             inbox: Outbox::default(),
+            clock_moves: (sender, Mutex::new(Some(receiver))),
             in_flight: InFlight::default(),
         }))
     }

@@ -8,10 +8,13 @@ use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use engine::Catalog;
+use jiff::Timestamp;
 
 use super::problem::Problem;
 use crate::app::{App, Connection, TenantRuntime};
 use crate::auth::{self, Credentials, KeyRecord, Scope};
+use crate::clock::TenantClock;
+use crate::config::Mode;
 use crate::store::{self, CustomerKey, CustomerRow, KeyRow, StoreError};
 
 /// Who calls.
@@ -89,6 +92,20 @@ impl Caller {
 
     pub(super) fn catalog(&self) -> &Arc<Catalog> {
         &self.tenant.catalog
+    }
+
+    /// The tenant's time.
+    pub(super) fn now(&self) -> Timestamp {
+        self.tenant.clock.now()
+    }
+
+    /// The tenant's clock, where it is in test mode.
+    pub(super) fn require_test_clock(&self) -> Result<&TenantClock, Problem> {
+        if self.tenant.mode == Mode::Test {
+            return Ok(&self.tenant.clock);
+        }
+        let detail = "this tenant is live: its time is everybody's";
+        Err(Problem::new(StatusCode::CONFLICT, "not_in_test_mode", detail))
     }
 
     /// The tenant's payment provider.

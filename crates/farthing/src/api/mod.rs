@@ -91,6 +91,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(v1::payment_methods::top_up, v1::payment_methods::put_top_up))
         .routes(routes!(v1::payment_methods::disable_top_up))
         .routes(routes!(v1::usage::get))
+        .routes(routes!(v1::test_clock::get))
+        .routes(routes!(v1::test_clock::advance))
         .routes(routes!(health::ready))
         .routes(routes!(health::live))
 }

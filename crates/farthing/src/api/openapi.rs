@@ -35,6 +35,7 @@ key. Every answer has an `X-Request-Id`.";
         (name = "purchases", description = "Credit to be bought"),
         (name = "payments", description = "What was collected, and given back"),
         (name = "payment methods", description = "Cards on file, and the automatic top-up"),
+        (name = "test clock", description = "Time for tenants in test mode"),
         (name = "usage", description = "What was used"),
         (name = "health", description = "For operators"),
     )

@@ -48,18 +48,18 @@ impl Jobs {
     /// # Errors
     /// What the store fails with.
     pub async fn apply_events(&self) -> Result<usize, JobError> {
-        let claimed = self.claim_events(AT_ONCE).await?;
+        let claimed = self.claim_events_of(None, AT_ONCE).await?;
         join_all(claimed.iter().map(|event| self.apply_event(event))).await;
         Ok(claimed.len())
     }
 
-    /// Claims up to so many events that are due.
-    pub(super) async fn claim_events(&self, most: i64) -> Result<Vec<EventRow>, StoreError> {
+    /// Claims up to so many events that are due: of one tenant, or of all whose clock is not held.
+    pub(super) async fn claim_events_of(&self, tenant: Option<&str>, most: i64) -> Result<Vec<EventRow>, StoreError> {
         let mut claimed = Vec::new();
         if most > 0 {
-            let now = self.app.clock.now();
+            let now = self.now(tenant.unwrap_or_default());
             let until = now.checked_add(LEASE).unwrap_or(now);
-            for (tenant, id, seen) in self.app.store.due_events(now, most).await? {
+            for (tenant, id, seen) in self.app.store.due_events(tenant, now, most).await? {
                 claimed.extend(self.app.store.claim_event(&tenant, &id, seen, until).await?);
             }
         }
@@ -67,7 +67,7 @@ impl Jobs {
     }
 
     pub(super) async fn apply_event(&self, event: &EventRow) {
-        let now = self.app.clock.now();
+        let now = self.now(&event.tenant);
         let (state, error, due_at) = match self.try_event(event).await {
             Ok(Applied::Done) => (EventState::Applied, None, now),
             Ok(Applied::Ignored) => (EventState::Ignored, None, now),
@@ -153,7 +153,7 @@ impl Jobs {
         let payer = self.app.store.payer_of_reference(tenant, reference).await.map_err(JobError::from)?;
         let Some(customer) = payer else { return Ok(Applied::Ignored) };
         let methods = self.provider(tenant)?.payment_methods().ok_or(JobError::NoProvider)?;
-        let report = methods.list(reference, self.app.clock.now()).await.outcome.map_err(provider_fault)?;
+        let report = methods.list(reference, self.now(tenant)).await.outcome.map_err(provider_fault)?;
         let change = Command::ChangePayer(PayerChange::Methods(report));
         self.execute(tenant, &customer, change, None).await?;
         Ok(Applied::Done)

@@ -8,6 +8,7 @@ mod event;
 mod outbox;
 mod payer;
 mod reconcile;
+mod time;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +28,9 @@ pub use reconcile::{Difference, Finding, Reconciled};
 
 /// The provider of each tenant that has one.
 pub type Providers = BTreeMap<Arc<str>, Arc<dyn Provider>>;
+
+/// Keeps a tenant's clock where it is.
+type Guard = Arc<tokio::sync::OwnedRwLockReadGuard<()>>;
 
 /// How long whoever claimed something has it before others may try: longer than all attempts of one call together.
 const LEASE: SignedDuration = SignedDuration::from_secs(120);
@@ -80,6 +84,7 @@ impl Jobs {
         let mut tasks = JoinSet::new();
         tasks.spawn(self.clone().run_effects());
         tasks.spawn(self.clone().run_events());
+        tasks.spawn(self.clone().run_clock_moves());
         tasks.spawn(self.run_reconciliation());
         while tasks.join_next().await.is_some() {}
     }
@@ -88,10 +93,15 @@ impl Jobs {
     async fn run_effects(self) {
         let mut under_way = JoinSet::new();
         loop {
-            let claimed = self.claim_effects(room(&under_way)).await;
-            for row in told(claimed) {
-                let jobs = self.clone();
-                under_way.spawn(async move { jobs.do_effect(&row).await });
+            for (tenant, guard) in self.at_rest() {
+                let claimed = self.claim_effects_of(tenant.as_deref(), room(&under_way)).await;
+                for row in told(claimed) {
+                    let (jobs, guard) = (self.clone(), guard.clone());
+                    under_way.spawn(async move {
+                        jobs.do_effect(&row).await;
+                        drop(guard);
+                    });
+                }
             }
             until_more(&self.app.outbox, &mut under_way).await;
         }
@@ -100,12 +110,40 @@ impl Jobs {
     async fn run_events(self) {
         let mut under_way = JoinSet::new();
         loop {
-            let claimed = self.claim_events(room(&under_way)).await;
-            for event in told(claimed) {
-                let jobs = self.clone();
-                under_way.spawn(async move { jobs.apply_event(&event).await });
+            for (tenant, guard) in self.at_rest() {
+                let claimed = self.claim_events_of(tenant.as_deref(), room(&under_way)).await;
+                for event in told(claimed) {
+                    let (jobs, guard) = (self.clone(), guard.clone());
+                    under_way.spawn(async move {
+                        jobs.apply_event(&event).await;
+                        drop(guard);
+                    });
+                }
             }
             until_more(&self.app.inbox, &mut under_way).await;
+        }
+    }
+
+    /// Whose work may be done now: all tenants whose clock is not held, and each of the others unless its clock is being
+    /// moved; the guard keeps it from being moved.
+    fn at_rest(&self) -> Vec<(Option<Arc<str>>, Option<Guard>)> {
+        let held = self.app.tenants.iter().filter(|(_, tenant)| tenant.clock.held_at().is_some());
+        let resting = held.filter_map(|(name, tenant)| {
+            let guard = tenant.moving.clone().try_read_owned().ok()?;
+            Some((Some(name.clone()), Some(Arc::new(guard))))
+        });
+        std::iter::once((None, None)).chain(resting).collect()
+    }
+
+    async fn run_clock_moves(self) {
+        let Some(mut moves) = self.app.clock_moves.1.lock().await.take() else { return };
+        while let Some(asked) = moves.recv().await {
+            let moved = self.advance(&asked.tenant, asked.to).await;
+            if let Err(error) = &moved {
+                tracing::error!(event = "test_clock_stopped", tenant = &*asked.tenant, %error);
+            }
+            // Whoever asked may have gone.
+            let _ = asked.done.send(moved.is_ok());
         }
     }
 
@@ -132,6 +170,11 @@ impl Jobs {
         self.app.tenants.get(name).ok_or(JobError::Missing("the tenant"))
     }
 
+    /// A tenant's time.
+    fn now(&self, tenant: &str) -> Timestamp {
+        self.app.tenants.get(tenant).map_or_else(|| self.app.clock.now(), |tenant| tenant.clock.now())
+    }
+
     fn provider(&self, tenant: &str) -> Result<&Arc<dyn Provider>, JobError> {
         self.providers.get(tenant).ok_or(JobError::NoProvider)
     }
@@ -146,7 +189,7 @@ impl Jobs {
     ) -> Result<Answer, JobError> {
         let catalog = self.tenant(tenant)?.catalog.clone();
         let key = CustomerKey::new(&catalog.tenant, customer);
-        let (new_customer, now) = (self.app.clock.new_id(), self.app.clock.now());
+        let (new_customer, now) = (self.app.clock.new_id(), self.now(tenant));
         let request = Request { catalog, key, command, operation: None, settles, new_customer, now };
         let answer = self.app.service.execute(request).await?;
         if !answer.effects.is_empty() {
@@ -159,7 +202,7 @@ impl Jobs {
     async fn record(&self, row: &EffectRow, exchanges: Vec<Exchange>) -> Result<(), JobError> {
         // A hundred for each attempt: no operation takes more calls.
         let first = row.attempts.saturating_mul(100);
-        let at = self.app.clock.now();
+        let at = self.now(&row.tenant);
         let kept = self.app.store.exchanges(&self.scope(&row.tenant), (row.shard_key, row.id)).await?;
         let after = kept.last().map_or(first, |last| last.number.saturating_add(1)).max(first);
         let rows: Vec<ExchangeRow> = (after..)

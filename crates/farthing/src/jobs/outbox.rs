@@ -25,18 +25,18 @@ impl Jobs {
     /// # Errors
     /// What the store fails with. What goes wrong with a single effect is logged, and tried again later.
     pub async fn do_effects(&self) -> Result<usize, JobError> {
-        let claimed = self.claim_effects(AT_ONCE).await?;
+        let claimed = self.claim_effects_of(None, AT_ONCE).await?;
         join_all(claimed.iter().map(|row| self.do_effect(row))).await;
         Ok(claimed.len())
     }
 
-    /// Claims up to so many effects that are due.
-    pub(super) async fn claim_effects(&self, most: i64) -> Result<Vec<EffectRow>, StoreError> {
+    /// Claims up to so many effects that are due: of one tenant, or of all whose clock is not held.
+    pub(super) async fn claim_effects_of(&self, tenant: Option<&str>, most: i64) -> Result<Vec<EffectRow>, StoreError> {
         let mut claimed = Vec::new();
         if most > 0 {
-            let now = self.app.clock.now();
+            let now = self.now(tenant.unwrap_or_default());
             let until = now.checked_add(LEASE).unwrap_or(now);
-            for (id, seen) in self.app.store.due_effects(now, most).await? {
+            for (id, seen) in self.app.store.due_effects(tenant, now, most).await? {
                 claimed.extend(self.app.store.claim_effect(id, seen, until).await?);
             }
         }
@@ -48,7 +48,7 @@ impl Jobs {
             Ok(()) => self.app.outbox.ended(),
             Err(error) => {
                 tracing::warn!(event = "effect_postponed", tenant = &*row.tenant, effect = %row.id, attempts = row.attempts, %error);
-                let at = backoff(self.app.clock.now(), row.attempts);
+                let at = backoff(self.now(&row.tenant), row.attempts);
                 if let Err(error) = self.app.store.postpone_effect((row.shard_key, row.id), at).await {
                     tracing::error!(event = "store_failed", %error);
                 }
@@ -78,7 +78,7 @@ impl Jobs {
         let Some(customer) = self.ensure_payer(row).await? else { return Ok(()) };
         let payments = self.provider(&row.tenant)?.payments().ok_or(JobError::NoProvider)?;
         let new = new_payment(row, &payment, customer.clone());
-        let age = self.app.clock.now().duration_since(row.created_at);
+        let age = self.now(&row.tenant).duration_since(row.created_at);
         if row.attempts > 0 && age >= KEYS_LAST {
             let found = self.exchange(row, payments.find(&customer, &new.id).await).await?;
             if let Ok(Some(report)) = found {

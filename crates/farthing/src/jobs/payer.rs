@@ -75,7 +75,7 @@ impl Jobs {
 
     /// Looks at the payment methods after a change, and ends the effect with what is seen.
     async fn see_methods(&self, row: &EffectRow, customer: &str) -> Result<(), JobError> {
-        let report = self.methods(row)?.list(customer, self.app.clock.now()).await;
+        let report = self.methods(row)?.list(customer, self.now(&row.tenant)).await;
         match self.exchange(row, report).await? {
             Ok(report) => {
                 let change = Command::ChangePayer(PayerChange::Methods(report));

@@ -66,7 +66,7 @@ impl Jobs {
     pub async fn fetch_events(&self, tenant: &Arc<str>) -> Result<usize, JobError> {
         let Some(reconciliation) = self.provider(tenant)?.reconciliation() else { return Ok(0) };
         let webhooks = self.provider(tenant)?.webhooks().ok_or(JobError::NoProvider)?;
-        let now = self.app.clock.now();
+        let now = self.now(tenant);
         let until = self.app.store.reconciled_until(tenant).await?;
         let since = until.map_or_else(|| now.checked_sub(FIRST_LOOK_BACK), |until| until.checked_sub(OVERLAP));
         let events = reconciliation.events(since.unwrap_or(Timestamp::MIN)).await.outcome.map_err(failed)?;
@@ -126,7 +126,7 @@ impl Jobs {
         let mut after = None;
         loop {
             let page = Page { after, limit: PAGE };
-            let open = self.app.store.open_payments(tenant, self.app.clock.now(), page).await?;
+            let open = self.app.store.open_payments(tenant, self.now(tenant), page).await?;
             let Some(last) = open.last() else { return Ok(found) };
             after = Some((last.payment.created_at, last.payment.id));
             for row in open {

@@ -38,6 +38,8 @@ pub trait Provider: Send + Sync + Debug {
     fn webhooks(&self) -> Option<&dyn Webhooks>;
     /// What it has, to compare the books with.
     fn reconciliation(&self) -> Option<&dyn Reconciliation>;
+    /// Its time, where that can be set.
+    fn clock(&self) -> Option<&dyn ProviderClock>;
 }
 
 /// Customers at the provider.
@@ -148,6 +150,13 @@ pub trait Reconciliation: Send + Sync {
     async fn events(&self, since: Timestamp) -> Exchanged<Vec<Vec<u8>>>;
     /// Its payments made from this time on, newest first. All pages.
     async fn payments(&self, since: Timestamp) -> Exchanged<Vec<PaymentReport>>;
+}
+
+/// The time of a provider that is there for testing.
+#[async_trait]
+pub trait ProviderClock: Send + Sync {
+    /// Moves it to a later time. When this returns, everything that was due there by then has happened there.
+    async fn set(&self, now: Timestamp) -> Exchanged<()>;
 }
 
 /// The key of an operation at the provider: the same for every attempt, whatever became of the one before.

@@ -106,13 +106,21 @@ impl PaymentStore for Backend {
         Ok(found.map(|(external_id,)| external_id))
     }
 
-    async fn due_effects(&self, now: Timestamp, limit: i64) -> Result<Vec<(OperationRef, Timestamp)>, StoreError> {
+    async fn due_effects(
+        &self,
+        tenant: Option<&str>,
+        now: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<(OperationRef, Timestamp)>, StoreError> {
         let found: Vec<(i32, Uuid, i64)> = sqlx::query_as(
-            "SELECT shard_key, id, due_at FROM effects WHERE state = 'due' AND attempts IS NOT NULL AND due_at <= $1
+            "SELECT shard_key, id, due_at FROM effects
+             WHERE state = 'due' AND attempts IS NOT NULL AND due_at <= $1
+                   AND (tenant = $3 OR ($3 IS NULL AND NOT EXISTS (SELECT 1 FROM test_clocks AS held WHERE held.tenant = effects.tenant)))
              ORDER BY due_at LIMIT $2",
         )
         .bind(now.as_microsecond())
         .bind(limit)
+        .bind(tenant)
         .fetch_all(&mut *self.shared().await?)
         .await?;
         found.into_iter().map(|(shard_key, id, due_at)| Ok(((shard_key, id), instant(due_at)?))).collect()
@@ -253,13 +261,22 @@ impl PaymentStore for Backend {
         Ok(kept.rows_affected() > 0)
     }
 
-    async fn due_events(&self, now: Timestamp, limit: i64) -> Result<Vec<(Arc<str>, Arc<str>, Timestamp)>, StoreError> {
+    async fn due_events(
+        &self,
+        tenant: Option<&str>,
+        now: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<(Arc<str>, Arc<str>, Timestamp)>, StoreError> {
         let found: Vec<(String, String, i64)> = sqlx::query_as(
-            "SELECT tenant, id, due_at FROM provider_events WHERE state = 'due' AND attempts IS NOT NULL AND due_at <= $1
+            "SELECT tenant, id, due_at FROM provider_events
+             WHERE state = 'due' AND attempts IS NOT NULL AND due_at <= $1
+                   AND (tenant = $3
+                        OR ($3 IS NULL AND NOT EXISTS (SELECT 1 FROM test_clocks AS held WHERE held.tenant = provider_events.tenant)))
              ORDER BY due_at LIMIT $2",
         )
         .bind(now.as_microsecond())
         .bind(limit)
+        .bind(tenant)
         .fetch_all(&mut *self.shared().await?)
         .await?;
         found.into_iter().map(|(tenant, id, due_at)| Ok((tenant.into(), id.into(), instant(due_at)?))).collect()
@@ -356,6 +373,40 @@ impl PaymentStore for Backend {
                 .execute(&mut *self.shared_write().await?)
                 .await?;
         Ok(forgotten.rows_affected())
+    }
+
+    async fn next_due(&self, tenant: &str, after: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let (next,): (Option<i64>,) = sqlx::query_as(
+            "SELECT MIN(due_at) FROM (
+                 SELECT due_at FROM effects WHERE state = 'due' AND attempts IS NOT NULL AND due_at > $2 AND tenant = $1
+                 UNION ALL
+                 SELECT due_at FROM provider_events WHERE state = 'due' AND attempts IS NOT NULL AND due_at > $2 AND tenant = $1
+             ) AS dues",
+        )
+        .bind(tenant)
+        .bind(after.as_microsecond())
+        .fetch_one(&mut *self.shared().await?)
+        .await?;
+        next.map(instant).transpose()
+    }
+
+    async fn test_clock(&self, tenant: &str) -> Result<Option<Timestamp>, StoreError> {
+        let found: Option<(i64,)> = sqlx::query_as("SELECT now FROM test_clocks WHERE tenant = $1")
+            .bind(tenant)
+            .fetch_optional(&mut *self.shared().await?)
+            .await?;
+        found.map(|(now,)| instant(now)).transpose()
+    }
+
+    async fn hold_test_clock(&self, tenant: &str, now: Timestamp) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO test_clocks (tenant, now) VALUES ($1, $2) ON CONFLICT (tenant) DO UPDATE SET now = excluded.now",
+        )
+        .bind(tenant)
+        .bind(now.as_microsecond())
+        .execute(&mut *self.shared_write().await?)
+        .await?;
+        Ok(())
     }
 
     async fn reconciled_until(&self, tenant: &str) -> Result<Option<Timestamp>, StoreError> {

@@ -176,8 +176,14 @@ pub trait PaymentStore: Send + Sync {
     /// The customer, by its own id, by what the provider calls it.
     async fn payer_of_reference(&self, tenant: &str, reference: &str) -> Result<Option<String>, StoreError>;
 
-    /// Effects that are due, the longest due first, each with the time that it is due at.
-    async fn due_effects(&self, now: Timestamp, limit: i64) -> Result<Vec<(OperationRef, Timestamp)>, StoreError>;
+    /// Effects that are due, the longest due first, each with the time that it is due at: of one tenant, or of all whose
+    /// clock is not held.
+    async fn due_effects(
+        &self,
+        tenant: Option<&str>,
+        now: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<(OperationRef, Timestamp)>, StoreError>;
     /// Claims an effect until a time, if it is still due at the time it was seen to be.
     async fn claim_effect(
         &self,
@@ -200,8 +206,14 @@ pub trait PaymentStore: Send + Sync {
 
     /// Keeps an event; whether it is new.
     async fn keep_event(&self, event: &EventRow) -> Result<bool, StoreError>;
-    /// Events that are due, the longest due first: tenant, id, and the time each is due at.
-    async fn due_events(&self, now: Timestamp, limit: i64) -> Result<Vec<(Arc<str>, Arc<str>, Timestamp)>, StoreError>;
+    /// Events that are due, the longest due first: tenant, id, and the time each is due at. Of one tenant, or of all whose
+    /// clock is not held.
+    async fn due_events(
+        &self,
+        tenant: Option<&str>,
+        now: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<(Arc<str>, Arc<str>, Timestamp)>, StoreError>;
     /// Claims an event until a time, if it is still due at the time it was seen to be.
     async fn claim_event(
         &self,
@@ -230,6 +242,13 @@ pub trait PaymentStore: Send + Sync {
     ) -> Result<Vec<EventRow>, StoreError>;
     /// Forgets events that came in before and need nothing more; returns how many.
     async fn forget_events(&self, before: Timestamp) -> Result<u64, StoreError>;
+
+    /// When something of a tenant is due next, after this time.
+    async fn next_due(&self, tenant: &str, after: Timestamp) -> Result<Option<Timestamp>, StoreError>;
+    /// Where the clock of a tenant is held.
+    async fn test_clock(&self, tenant: &str) -> Result<Option<Timestamp>, StoreError>;
+    /// Holds the clock of a tenant.
+    async fn hold_test_clock(&self, tenant: &str, now: Timestamp) -> Result<(), StoreError>;
 
     /// Up to when a tenant's provider has been asked what happened.
     async fn reconciled_until(&self, tenant: &str) -> Result<Option<Timestamp>, StoreError>;

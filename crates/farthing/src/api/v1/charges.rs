@@ -55,7 +55,7 @@ impl NewCharge {
     /// The command to make it, and the customer it is for.
     fn request(&self, app: &App, caller: &Caller, key: Option<String>) -> Result<Request, Problem> {
         let customer = caller.customer(self.customer.as_str())?;
-        let now = app.clock.now();
+        let now = caller.now();
         let id = match &key {
             Some(key) => engine::id::keyed_id(&customer.tenant, &customer.external_id, "charge", key),
             None => app.clock.new_id(),

@@ -79,7 +79,7 @@ pub(in crate::api) async fn create(
         quantity: body.quantity.map_or(engine::Micros::ONE, |quantity| quantity.0),
         dimensions: body.dimensions.0,
     };
-    let check = app.service.check(caller.catalog().clone(), key, request, app.clock.now()).await?;
+    let check = app.service.check(caller.catalog().clone(), key, request, caller.now()).await?;
     let view = CheckView {
         allowed: check.refusal.is_none(),
         code: check.refusal.as_ref().map(engine::Refusal::code),

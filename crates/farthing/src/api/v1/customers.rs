@@ -218,7 +218,7 @@ pub(in crate::api) async fn put(
         return Ok(replayed(answer(StatusCode::from_u16(status).unwrap_or(StatusCode::OK), view), true));
     }
     let command = Command::Upsert(body.change());
-    let done = app.service.execute(request(&app, &caller, customer, command, app.clock.now())).await?;
+    let done = app.service.execute(request(&app, &caller, customer, command, caller.now())).await?;
     let (row, _) = caller.find(&app, &id).await?;
     let row_id = row.customer.id;
     if done.created {
@@ -293,7 +293,7 @@ pub(in crate::api) async fn erase(
         return Ok(replayed(answer(StatusCode::OK, erased), true));
     }
     let (row, _) = caller.find(&app, &id).await?;
-    let done = app.service.execute(request(&app, &caller, customer, Command::Erase, app.clock.now())).await?;
+    let done = app.service.execute(request(&app, &caller, customer, Command::Erase, caller.now())).await?;
     tracing::info!(event = "customer_erased", tenant = %caller.tenant(), customer_id = %row.customer.id);
     let id = engine::id::erased_customer_id(row.customer.shard_key, row.customer.id);
     let erased = ErasedCustomer { id, as_of: done.as_of };

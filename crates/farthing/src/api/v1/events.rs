@@ -257,7 +257,7 @@ fn event_request(app: &App, caller: &Caller, bytes: &[u8], key: Option<String>) 
         usage
     };
     usage.id = usage.id.or(key);
-    let now = app.clock.now();
+    let now = caller.now();
     let charges = event::charges(caller.catalog(), &usage, now, || app.clock.new_id())?;
     let customer = caller.customer(&usage.customer)?;
     Ok(request(app, caller, customer, Command::Record(charges), now))

@@ -183,7 +183,7 @@ pub(in crate::api) async fn create(
         reason: body.reason.map(Words::into_string),
     });
     let shard_key = customer.shard_key;
-    let request = Request { operation, ..request(&app, &caller, customer, command, app.clock.now()) };
+    let request = Request { operation, ..request(&app, &caller, customer, command, caller.now()) };
     let done = app.service.execute(request).await.map_err(refused)?;
     let grant = done.grants.first().ok_or(ServiceError::Unavailable)?;
     Ok(replayed(answer(StatusCode::CREATED, GrantView::made(grant, shard_key)), done.replayed))
@@ -216,7 +216,7 @@ pub(in crate::api) async fn list(
     let (row, scope) = caller.find(&app, &customer).await?;
     let shard_key = row.customer.shard_key;
     let grants = app.store.grants(&scope, (shard_key, row.customer.id), page).await?;
-    let now = wallet::at(caller.catalog(), &row.customer, app.clock.now())?;
+    let now = wallet::at(caller.catalog(), &row.customer, caller.now())?;
     let view = |grant: GrantRow| GrantView::standing(&grant, &row.customer.state, &now, shard_key);
     Ok(answer(StatusCode::OK, page_of(grants, page.limit, |row| (row.grant.position, row.grant.id), view)))
 }
@@ -253,7 +253,7 @@ pub(in crate::api) async fn void(
     let given = key.get().map_or_else(|| grant.to_string(), str::to_owned);
     let operation =
         (keyed_id(&customer.tenant, &customer.external_id, "grant_void", &given), fingerprint(&("void", &id)));
-    let request = request(&app, &caller, customer, Command::VoidGrant { grant }, app.clock.now());
+    let request = request(&app, &caller, customer, Command::VoidGrant { grant }, caller.now());
     let done = app.service.execute(Request { operation: Some(operation), ..request }).await.map_err(refused)?;
     let view = VoidedGrant { id, state: "voided".to_owned(), as_of: done.as_of };
     Ok(replayed(answer(StatusCode::OK, view), done.replayed))

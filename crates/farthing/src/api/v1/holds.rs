@@ -210,7 +210,7 @@ pub(in crate::api) async fn create(
     let _under_way = key.enter(&app, &caller, body.customer.as_str())?;
     let operation_key = key.operation_key(body.operation_key.as_ref().map(Name::as_str))?;
     let customer = caller.customer(body.customer.as_str())?;
-    let now = app.clock.now();
+    let now = caller.now();
     let missing =
         || Problem::invalid("invalid_value", "say how much to reserve: `quantity` or `amount`").at("/quantity");
     let operation =
@@ -245,7 +245,7 @@ pub(in crate::api) async fn get(
     caller.require(Scope::Read)?;
     let mut row = find(&app, &caller, &id).await?;
     // Expiry is judged at read time: whether the ledger has booked it yet makes no difference.
-    if row.record.state == engine::HoldState::Open && row.record.hold.expires_at <= app.clock.now() {
+    if row.record.state == engine::HoldState::Open && row.record.hold.expires_at <= caller.now() {
         row.record.state = engine::HoldState::Expired;
     }
     let shard_key = caller.customer(&row.external_id)?.shard_key;
@@ -269,7 +269,7 @@ pub(in crate::api) async fn extend(
     let _under_way = key.enter(&app, &caller, &id)?;
     let operation_key = key.operation_key(body.operation_key.as_ref().map(Name::as_str))?;
     let row = find(&app, &caller, &id).await?;
-    let now = app.clock.now();
+    let now = caller.now();
     let command = Command::ExtendHold {
         hold: row.record.hold.id,
         more: size(body.quantity, body.amount)?,
@@ -318,7 +318,7 @@ async fn charge(
     let _under_way = key.enter(app, caller, id)?;
     let given = key.operation_key(body.operation_key.as_ref().map(Name::as_str))?;
     let row = find(app, caller, id).await?;
-    let now = app.clock.now();
+    let now = caller.now();
     let hold = row.record.hold.id;
     // A hold is settled once, so the hold itself is the key of its settlement.
     let own = settles.then(|| hold.to_string());
@@ -392,6 +392,6 @@ pub(in crate::api) async fn release(
     let hold = row.record.hold.id;
     let given = key.get().map_or_else(|| hold.to_string(), str::to_owned);
     let verb = Verb { name: "release", key: Some(given), fingerprint: fingerprint(&("release", &id)) };
-    let request = verb.request(&app, &caller, &row, Command::ReleaseHold { hold }, app.clock.now())?;
+    let request = verb.request(&app, &caller, &row, Command::ReleaseHold { hold }, caller.now())?;
     execute(&app, request, &row.external_id, StatusCode::OK).await
 }

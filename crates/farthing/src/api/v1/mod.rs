@@ -10,5 +10,6 @@ pub(super) mod holds;
 pub(super) mod payment_methods;
 pub(super) mod payments;
 pub(super) mod purchases;
+pub(super) mod test_clock;
 pub(super) mod usage;
 pub(super) mod wallets;

@@ -333,7 +333,7 @@ async fn execute(
     let address = caller.customer(customer)?;
     let keyed = |key: &str| keyed_id(&address.tenant, &address.external_id, "payer", key);
     let operation = key.get().map(|key| (keyed(key), fingerprint(&format!("{asked:?}"))));
-    let request = request(app, caller, address, Command::ChangePayer(asked), app.clock.now());
+    let request = request(app, caller, address, Command::ChangePayer(asked), caller.now());
     Ok(app.service.execute(Request { operation, ..request }).await?)
 }
 

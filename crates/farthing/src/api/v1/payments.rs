@@ -270,7 +270,7 @@ async fn take_step(
 ) -> Result<(PaymentRow, bool), Problem> {
     let customer = CustomerKey::new(caller.tenant(), &row.external_id);
     let command = Command::StepPayment { payment: row.payment.id, step };
-    let request = Request { operation, ..request(app, caller, customer, command, app.clock.now()) };
+    let request = Request { operation, ..request(app, caller, customer, command, caller.now()) };
     let done = app.service.execute(request).await?;
     await_effects(app, row.shard_key, &done).await?;
     let row = find(app, caller, (row.shard_key, of_answer(&done)?.id)).await?;

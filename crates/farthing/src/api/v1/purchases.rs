@@ -242,7 +242,7 @@ pub(in crate::api) async fn create(
         quantity,
         collection: body.collect.request(),
     });
-    let request = Request { operation, ..request(&app, &caller, customer, command, app.clock.now()) };
+    let request = Request { operation, ..request(&app, &caller, customer, command, caller.now()) };
     let done = app.service.execute(request).await?;
     await_effects(&app, shard_key, &done).await?;
     let payment = done.payments.first().ok_or(ServiceError::Unavailable)?;

@@ -60,7 +60,7 @@ pub(in crate::api) async fn get(
 ) -> Result<Response, Problem> {
     caller.require(Scope::Read)?;
     let (row, _) = caller.find(&app, &id).await?;
-    let mut balances = wallet::balances(caller.catalog(), &row.customer, app.clock.now())?;
+    let mut balances = wallet::balances(caller.catalog(), &row.customer, caller.now())?;
     balances.entry(caller.catalog().currency.clone()).or_default();
     let view = |balance: wallet::Balance| BalanceView {
         balance: balance.balance.to_string(),

@@ -238,6 +238,11 @@ impl Calls<'_> {
         self.call(&Request { method: Method::POST, path, form, key: Some(key) }).await
     }
 
+    /// Sets something to a value, so that again does nothing more and needs no key.
+    pub(super) async fn post_once<T: DeserializeOwned>(&mut self, path: &str, form: Form) -> Result<T, CallError> {
+        self.call(&Request { method: Method::POST, path, form, key: None }).await
+    }
+
     /// Ends an object.
     pub(super) async fn delete<T: DeserializeOwned>(&mut self, path: &str, form: Form) -> Result<T, CallError> {
         self.call(&Request { method: Method::DELETE, path, form, key: None }).await

@@ -6,8 +6,8 @@ use std::time::Duration;
 use reqwest::Url;
 
 use super::{
-    Customers, HostedPages, Invoices, PaymentMethods, Payments, Provider, ProviderError, Reconciliation, Refunds,
-    Subscriptions, Webhooks,
+    Customers, HostedPages, Invoices, PaymentMethods, Payments, Provider, ProviderClock, ProviderError, Reconciliation,
+    Refunds, Subscriptions, Webhooks,
 };
 use crate::auth::Secret;
 use client::{Client, ClientError};
@@ -15,6 +15,7 @@ use error::CallError;
 
 mod amount;
 mod client;
+mod clock;
 mod customers;
 mod error;
 mod form;
@@ -111,6 +112,8 @@ pub enum StripeSettingsError {
 #[derive(Debug)]
 pub struct Stripe {
     client: Client,
+    /// Whether it is Stripe itself, and no sandbox in its place.
+    is_stripe: bool,
     publishable_key: Option<String>,
     webhook_secrets: Vec<Secret>,
 }
@@ -126,7 +129,13 @@ impl Stripe {
             let error: Box<dyn std::error::Error + Send + Sync> = Box::new(error);
             StripeSettingsError::Client(error)
         })?;
-        Ok(Self { client, publishable_key: settings.publishable_key, webhook_secrets: settings.webhook_secrets })
+        let is_stripe = settings.base_url.trim_end_matches('/') == BASE_URL;
+        Ok(Self {
+            client,
+            is_stripe,
+            publishable_key: settings.publishable_key,
+            webhook_secrets: settings.webhook_secrets,
+        })
     }
 }
 
@@ -210,6 +219,11 @@ impl Provider for Stripe {
 
     fn reconciliation(&self) -> Option<&dyn Reconciliation> {
         Some(self)
+    }
+
+    /// Only a sandbox has one: nobody sets the time of Stripe itself.
+    fn clock(&self) -> Option<&dyn ProviderClock> {
+        if self.is_stripe { None } else { Some(self) }
     }
 }
 

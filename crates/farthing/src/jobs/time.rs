@@ -1,0 +1,64 @@
+//! Moving a test clock: a tenant's time goes from one moment at which something is due to the next, and everything is done
+//! on the way, in order, as if the time had passed.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{AT_ONCE, JobError, Jobs};
+
+/// How often the provider's time and ours may lead to something at the same moment, before one goes on.
+const MOST_ROUNDS: usize = 100;
+
+impl Jobs {
+    /// Moves the clock of a tenant in test mode to a later time. Nothing else is done for the tenant meanwhile by this
+    /// server.
+    ///
+    /// # Errors
+    /// What the store or the provider fails with; the clock then stands where it came to, and may be moved on.
+    pub async fn advance(&self, tenant: &Arc<str>, to: Timestamp) -> Result<(), JobError> {
+        let runtime = self.tenant(tenant)?.clone();
+        let _alone = runtime.moving.write().await;
+        self.hold_clock(tenant, runtime.clock.now()).await?;
+        self.do_all_due(tenant).await?;
+        while let Some(next) = self.app.store.next_due(tenant, runtime.clock.now()).await?.filter(|next| *next <= to) {
+            self.hold_clock(tenant, next).await?;
+            self.do_all_due(tenant).await?;
+        }
+        if runtime.clock.now() < to {
+            self.hold_clock(tenant, to).await?;
+            self.do_all_due(tenant).await?;
+        }
+        Ok(())
+    }
+
+    /// Sets the time here, durably, and at the provider where that has a clock that can be set.
+    async fn hold_clock(&self, tenant: &Arc<str>, now: Timestamp) -> Result<(), JobError> {
+        self.app.store.hold_test_clock(tenant, now).await?;
+        self.tenant(tenant)?.clock.hold(now);
+        let Some(clock) = self.providers.get(tenant).and_then(|provider| provider.clock()) else { return Ok(()) };
+        clock.set(now).await.outcome.map_err(|error| JobError::Provider(error.to_string()))
+    }
+
+    /// Does everything that is due for a tenant now, and hears everything that its provider has to tell of.
+    async fn do_all_due(&self, tenant: &Arc<str>) -> Result<(), JobError> {
+        for _ in 0..MOST_ROUNDS {
+            let mut done = 0;
+            if self.providers.contains_key(tenant) {
+                self.fetch_events(tenant).await?;
+            }
+            for row in self.claim_effects_of(Some(tenant), AT_ONCE).await? {
+                self.do_effect(&row).await;
+                done += 1;
+            }
+            for event in self.claim_events_of(Some(tenant), AT_ONCE).await? {
+                self.apply_event(&event).await;
+                done += 1;
+            }
+            if done == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
