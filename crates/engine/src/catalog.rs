@@ -7,8 +7,10 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
+use crate::billing::Billing;
 use crate::grant::GrantKind;
 use crate::money::{Asset, Micros};
+use crate::plan::Plans;
 use crate::price::Price;
 use crate::purchase::Pack;
 use crate::refund::SpentPolicy;
@@ -31,6 +33,10 @@ pub struct Catalog {
     pub grants: Vec<GrantTemplate>,
     /// What can be bought, by name.
     pub packs: BTreeMap<Arc<str>, Pack>,
+    /// What can be subscribed to.
+    pub plans: Plans,
+    /// How invoices are made and collected.
+    pub billing: Billing,
     /// What becomes of what was spent already of a grant whose price is given back.
     pub spent_refunds: SpentPolicy,
     /// What happens when credit runs out.
@@ -118,23 +124,51 @@ impl Catalog {
         self.meters.get(name).ok_or_else(|| Refusal::UnknownMeter { meter: name.to_owned() })
     }
 
-    /// The price of a use with these dimensions: the one that matches most of them. `None` where the meter has no price
-    /// at all, so that only its own unit covers it.
+    /// The price of a use with these dimensions for a customer with these plans: one that names such a plan before one
+    /// that names none, and then the one that matches most dimensions. `None` where the meter has no price at all, so
+    /// that only its own unit covers it.
+    ///
+    /// # Errors
+    /// `NoPrice` where the meter has prices, but none for these dimensions and plans; `UnknownDimension`.
+    pub fn price(
+        &self,
+        meter: &Meter,
+        dimensions: &BTreeMap<String, String>,
+        plans: &[&str],
+    ) -> Result<Option<&Arc<Price>>, Refusal> {
+        self.know_dimensions(meter, dimensions)?;
+        let of_meter = || self.prices.iter().filter(|price| price.prices(&meter.name));
+        let named = |price: &&Arc<Price>| price.plans.iter().any(|plan| plans.contains(&&**plan));
+        let of_plan = of_meter().filter(named).find(|price| price.fits(dimensions));
+        let found = of_plan.or_else(|| of_meter().find(|price| price.plans.is_empty() && price.fits(dimensions)));
+        match found {
+            Some(price) => Ok(Some(price)),
+            None if of_meter().next().is_some() => Err(Refusal::NoPrice { meter: meter.name.to_string() }),
+            None => Ok(None),
+        }
+    }
+
+    /// Refuses a use that no customer's price could fit, whatever the customer's plan.
     ///
     /// # Errors
     /// `NoPrice` where the meter has prices, but none for these dimensions; `UnknownDimension`.
-    pub fn price(&self, meter: &Meter, dimensions: &BTreeMap<String, String>) -> Result<Option<&Arc<Price>>, Refusal> {
-        if let Some(unknown) = dimensions.keys().find(|name| !meter.dimensions.contains(*name)) {
-            return Err(Refusal::UnknownDimension { meter: meter.name.to_string(), dimension: unknown.clone() });
+    pub fn know_price(&self, meter: &Meter, dimensions: &BTreeMap<String, String>) -> Result<(), Refusal> {
+        self.know_dimensions(meter, dimensions)?;
+        let mut prices = self.prices.iter().filter(|price| price.prices(&meter.name)).peekable();
+        if prices.peek().is_none() || prices.any(|price| price.fits(dimensions)) {
+            Ok(())
+        } else {
+            Err(Refusal::NoPrice { meter: meter.name.to_string() })
         }
-        let mut priced = false;
-        for price in self.prices.iter().filter(|price| price.meter == meter.name) {
-            priced = true;
-            if price.fits(dimensions) {
-                return Ok(Some(price));
+    }
+
+    fn know_dimensions(&self, meter: &Meter, dimensions: &BTreeMap<String, String>) -> Result<(), Refusal> {
+        match dimensions.keys().find(|name| !meter.dimensions.contains(*name)) {
+            Some(unknown) => {
+                Err(Refusal::UnknownDimension { meter: meter.name.to_string(), dimension: unknown.clone() })
             }
+            None => Ok(()),
         }
-        if priced { Err(Refusal::NoPrice { meter: meter.name.to_string() }) } else { Ok(None) }
     }
 
     /// The pack of this name.

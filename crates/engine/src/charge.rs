@@ -10,9 +10,9 @@ use uuid::Uuid;
 use crate::catalog::{Meter, OveragePolicy};
 use crate::grant::{Grant, GrantKind, GrantRecord};
 use crate::id::operation_id;
+use crate::invoice::Unbilled;
 use crate::ledger::{Account, EntryKind};
-use crate::money::{Asset, Micros};
-use crate::period::month_start;
+use crate::money::{Asset, Micros, Rounding};
 use crate::price::Price;
 use crate::rating::rate;
 use crate::refusal::Refusal;
@@ -135,7 +135,7 @@ struct Priced {
     counter: Option<(Arc<str>, Timestamp, Micros)>,
 }
 
-impl Draft<'_> {
+impl<'a> Draft<'a> {
     /// Charges one use: from the hold it settles, the meter's own units, and money in the order of use; what is left is
     /// up to the overage policy, or owed in any case where the use has already happened.
     pub(crate) fn charge(
@@ -146,7 +146,7 @@ impl Draft<'_> {
     ) -> Result<(), Refusal> {
         let catalog = self.catalog;
         let meter = catalog.meter(&request.meter)?;
-        let price = catalog.price(meter, &request.dimensions)?;
+        let price = self.price_of(meter, &request.dimensions)?;
         self.refuse_future(request.occurred_at)?;
         if request.quantity.is_negative() {
             return Err(Refusal::AmountOutOfRange);
@@ -154,6 +154,7 @@ impl Draft<'_> {
         if source == Source::Charge {
             self.require_payment_method(meter)?;
         }
+        self.count_use(&meter.name, request.quantity, source)?;
         let mut covered_by = self.cover(&meter.unit, &meter.name, request.quantity, hold)?;
         let priced_quantity = request.quantity.minus(covered(&covered_by)?)?;
         let priced = match price {
@@ -170,6 +171,9 @@ impl Draft<'_> {
             self.judge_overage(&meter.name, &priced.asset, required, short)?;
         }
         covered_by.extend(money);
+        if !short.is_zero() {
+            self.note_unbilled(request, price, priced_quantity, (&priced.asset, priced.amount, short))?;
+        }
         self.book(request.id, &priced, &covered_by, short, hold)?;
         let hold = hold.map(|index| self.decision.customer.state.holds[index].id);
         let balance_after = self.available(&priced.asset, None)?;
@@ -216,10 +220,56 @@ impl Draft<'_> {
         Ok(merge(covers))
     }
 
+    /// The price of a use for this customer.
+    pub(crate) fn price_of(
+        &self,
+        meter: &Meter,
+        dimensions: &BTreeMap<String, String>,
+    ) -> Result<Option<&'a Arc<Price>>, Refusal> {
+        let catalog = self.catalog;
+        let in_force = self.decision.customer.state.subscriptions.iter().filter(|known| known.state.is_in_force());
+        let plans: Vec<&str> = in_force.map(|known| &*known.terms.plan).collect();
+        catalog.price(meter, dimensions, &plans)
+    }
+
+    /// Keeps what usage made of debt for the invoice.
+    fn note_unbilled(
+        &mut self,
+        request: &ChargeRequest,
+        price: Option<&Arc<Price>>,
+        quantity: Micros,
+        (asset, amount, short): (&Asset, Micros, Micros),
+    ) -> Result<(), Refusal> {
+        let period = self.counting_start(request.occurred_at)?;
+        self.count_spending(asset, period, short)?;
+        let version = price.map(|price| price.version.clone());
+        let unbilled = &mut self.decision.customer.state.unbilled;
+        let same = |usage: &&mut Unbilled| {
+            usage.meter == request.meter && usage.price == version && usage.asset == *asset && usage.period == period
+        };
+        if let Some(usage) = unbilled.iter_mut().find(same) {
+            usage.quantity = usage.quantity.plus(quantity)?;
+            usage.priced = usage.priced.plus(amount)?;
+            usage.owed = usage.owed.plus(short)?;
+            return Ok(());
+        }
+        unbilled.push(Unbilled {
+            meter: request.meter.clone(),
+            price: version,
+            asset: asset.clone(),
+            period,
+            quantity,
+            priced: amount,
+            owed: short,
+            rounding: price.map_or(Rounding::Down, |price| price.line_rounding),
+        });
+        Ok(())
+    }
+
     fn price(&self, price: &Price, quantity: Micros, at: Timestamp) -> Result<Priced, Refusal> {
         let (counted_before, counter) = if price.model.is_cumulative() {
-            let month = month_start(at, &self.catalog.time_zone);
-            let period = self.decision.customer.counting_period(&price.name, month);
+            let period = self.counting_start(at)?;
+            let period = self.decision.customer.counting_period(&price.name, period);
             let before = self.decision.customer.counted(&price.name, period);
             (before, Some((price.name.clone(), period, before.plus(quantity)?)))
         } else {
@@ -310,7 +360,7 @@ impl Draft<'_> {
             return Ok(());
         }
         let customer = &self.decision.customer;
-        let overage = customer.state.overage.unwrap_or(self.catalog.overage);
+        let overage = self.overage();
         match overage.policy {
             OveragePolicy::Ask => {
                 // A payment pays the debt first.
@@ -320,7 +370,8 @@ impl Draft<'_> {
             OveragePolicy::Owe => {
                 let rooms = customer.state.holds.iter().filter_map(|hold| hold.owed.as_ref());
                 let kept = Micros::sum(rooms.filter(|(of, _)| of == asset).map(|(_, room)| *room))?;
-                let owed = customer.owed(asset).plus(kept)?.plus(short)?;
+                self.judge_spending(asset, short)?;
+                let owed = Micros::sum([customer.owed(asset), customer.invoiced(asset)?, kept, short])?;
                 match overage.limit {
                     Some(limit) if owed > limit => Err(Refusal::LimitReached { asset: asset.clone(), owed, limit }),
                     _ => Ok(()),

@@ -55,10 +55,10 @@ pub fn check(catalog: &Catalog, customer: &Customer, request: &CheckRequest, now
         return Err(Refusal::UnknownCustomer);
     }
     let meter = catalog.meter(&request.meter)?;
-    let price = catalog.price(meter, &request.dimensions)?;
-    let asset = price.map_or(&meter.unit, |price| &price.asset);
     let mut draft = Draft::new(catalog, customer, now);
-    draft.lapse()?;
+    draft.pass_time()?;
+    let price = draft.price_of(meter, &request.dimensions)?;
+    let asset = price.map_or(&meter.unit, |price| &price.asset);
     let mut answer = Check {
         refusal: None,
         asset: asset.clone(),
@@ -93,7 +93,7 @@ pub fn check(catalog: &Catalog, customer: &Customer, request: &CheckRequest, now
             if is_for_lack_of_credit(&refusal) {
                 // Usage that has happened is priced in the same way, and never refused for this.
                 let mut draft = Draft::new(catalog, customer, now);
-                draft.lapse()?;
+                draft.pass_time()?;
                 draft.charge(&charge, Source::Event, None)?;
                 answer.amount = draft.decision.charges.first().map(|charge| charge.amount);
             }
@@ -111,5 +111,7 @@ const fn is_for_lack_of_credit(refusal: &Refusal) -> bool {
             | Refusal::HeldByOthers { .. }
             | Refusal::LimitReached { .. }
             | Refusal::PaymentRequired { .. }
+            | Refusal::SpendingLimit { .. }
+            | Refusal::LimitExceeded { .. }
     )
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::billing::{InvoiceStep, ItemRequest};
 use crate::catalog::Overage;
 use crate::charge::ChargeRequest;
 use crate::customer::Status;
@@ -15,6 +16,8 @@ use crate::money::Micros;
 use crate::payer::PayerChange;
 use crate::payment::PaymentStep;
 use crate::purchase::PurchaseRequest;
+use crate::report::SubscriptionReport;
+use crate::subscription::{SubscribeRequest, SubscriptionStep};
 
 /// What is asked of one customer's state.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -73,6 +76,30 @@ pub enum Command {
         /// How.
         step: PaymentStep,
     },
+    /// Begin a subscription.
+    Subscribe(SubscribeRequest),
+    /// Do something with a subscription.
+    StepSubscription {
+        /// Which.
+        subscription: Uuid,
+        /// What.
+        step: SubscriptionStep,
+    },
+    /// Take over how a subscription stands at the provider.
+    ReportSubscription(SubscriptionReport),
+    /// Bill something once, with the next invoice.
+    AddItem(ItemRequest),
+    /// Invoice what usage owes, once in a period.
+    InvoiceUsage,
+    /// Do something with an invoice.
+    StepInvoice {
+        /// Which.
+        invoice: Uuid,
+        /// What.
+        step: InvoiceStep,
+    },
+    /// Nothing but what is due by now.
+    PassTime,
     /// Change what is kept for collecting from the customer.
     ChangePayer(PayerChange),
 }
@@ -83,6 +110,15 @@ impl Command {
     pub const fn payment(&self) -> Option<Uuid> {
         match self {
             Self::StepPayment { payment, .. } => Some(*payment),
+            _ => None,
+        }
+    }
+
+    /// The invoice that the command is about; where it is settled, its document is to be handed in with the customer.
+    #[must_use]
+    pub const fn invoice(&self) -> Option<Uuid> {
+        match self {
+            Self::StepInvoice { invoice, .. } => Some(*invoice),
             _ => None,
         }
     }

@@ -8,10 +8,14 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::catalog::Overage;
+use crate::entitlement::{Spent, WindowCount};
 use crate::grant::Grant;
 use crate::hold::Hold;
-use crate::money::{Asset, Micros};
+use crate::invoice::{OpenInvoice, PendingLine, Unbilled};
+use crate::money::{Asset, Micros, Money};
 use crate::payer::Payer;
+use crate::refusal::Refusal;
+use crate::subscription::Subscription;
 
 /// Whether a customer may use what is sold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -92,6 +96,37 @@ pub struct State {
     /// What is kept for collecting from it.
     #[serde(default, skip_serializing_if = "Payer::is_empty")]
     pub payer: Payer,
+    /// Its subscriptions that have not ended, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subscriptions: Vec<Subscription>,
+    /// What the provider calls subscriptions of its own that have ended, the latest of them: what is said of them late
+    /// begins nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ended_references: Vec<Arc<str>>,
+    /// Whether it ever had a trial, so that a plan gives it one.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub had_trial: bool,
+    /// Invoices that are not settled, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub invoices: Vec<OpenInvoice>,
+    /// Usage that made debt and is on no invoice yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unbilled: Vec<Unbilled>,
+    /// What waits for the next invoice besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending_lines: Vec<PendingLine>,
+    /// What invoices left to the next one, in minor units; below zero in the customer's favour. Never zero.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub carried: BTreeMap<Asset, i64>,
+    /// When the period began whose usage was invoiced on demand.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_micros")]
+    pub usage_invoiced: Option<Timestamp>,
+    /// What usage made of debt in the period under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spent: Option<Spent>,
+    /// What was counted against limits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<WindowCount>,
 }
 
 impl State {
@@ -147,7 +182,17 @@ impl Customer {
         }
     }
 
-    /// The debt in this asset.
+    /// What open invoices ask for in this asset.
+    ///
+    /// # Errors
+    /// `AmountOutOfRange` where a sum does not fit.
+    pub fn invoiced(&self, asset: &Asset) -> Result<Micros, Refusal> {
+        let open = self.state.invoices.iter().filter(|open| open.currency == *asset);
+        let due = open.map(|open| Money { minor: open.standing.due, currency: asset.clone() }.micros());
+        Micros::sum(due.collect::<Result<Vec<_>, _>>()?)
+    }
+
+    /// The debt in this asset that is on no invoice.
     #[must_use]
     pub fn owed(&self, asset: &Asset) -> Micros {
         self.state.owed.get(asset).copied().unwrap_or_default()

@@ -9,6 +9,7 @@ use crate::customer::{Customer, Status};
 use crate::decision::Decision;
 use crate::grant::GrantKind;
 use crate::hold::HoldState;
+use crate::invoice::Invoice;
 use crate::payment::Payment;
 use crate::refusal::Refusal;
 use crate::wallet::Draft;
@@ -22,7 +23,7 @@ use crate::wallet::Draft;
 /// # Errors
 /// A refusal, with a stable code; nothing has changed then.
 pub fn decide(catalog: &Catalog, customer: &Customer, command: &Command, now: Timestamp) -> Result<Decision, Refusal> {
-    decide_payment(catalog, customer, None, command, now)
+    decide_documents(catalog, customer, Documents::default(), command, now)
 }
 
 /// The same, for a command that may be about a payment: with the payment as it stands, which is kept apart from the
@@ -37,58 +38,106 @@ pub fn decide_payment(
     command: &Command,
     now: Timestamp,
 ) -> Result<Decision, Refusal> {
+    decide_documents(catalog, customer, Documents { payment, invoice: None }, command, now)
+}
+
+/// What a command may be about and is kept apart from the customer's row, as it stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Documents<'a> {
+    /// The payment that `Command::payment` names.
+    pub payment: Option<&'a Payment>,
+    /// The invoice that `Command::invoice` names.
+    pub invoice: Option<&'a Invoice>,
+}
+
+/// The same, for a command that may be about a payment or an invoice.
+///
+/// # Errors
+/// A refusal, with a stable code; nothing has changed then.
+pub fn decide_documents(
+    catalog: &Catalog,
+    customer: &Customer,
+    documents: Documents<'_>,
+    command: &Command,
+    now: Timestamp,
+) -> Result<Decision, Refusal> {
     if customer.position == 0 && !matches!(command, Command::Upsert(_)) {
         return Err(Refusal::UnknownCustomer);
     }
     let mut draft = Draft::new(catalog, customer, now);
-    draft.lapse()?;
-    match command {
-        Command::Upsert(change) => draft.upsert(change)?,
-        Command::Erase => draft.erase()?,
-        Command::Charge(requests) => {
-            draft.require_active()?;
-            for request in requests {
-                draft.charge(request, Source::Charge, None)?;
-            }
-        }
-        Command::Record(requests) => {
-            for request in requests {
-                draft.charge(request, Source::Event, None)?;
-            }
-        }
-        Command::Grant(request) => {
-            // What a closed customer pays is paid; it is given nothing else.
-            if request.kind != GrantKind::Paid {
-                draft.refuse_closed()?;
-            }
-            draft.grant(request)?;
-        }
-        Command::VoidGrant { grant } => draft.void_grant(*grant)?,
-        Command::Hold(request) => {
-            draft.require_active()?;
-            draft.open_hold(request)?;
-        }
-        Command::ExtendHold { hold, more, expires_at } => {
-            draft.require_active()?;
-            draft.extend_hold(*hold, *more, *expires_at)?;
-        }
-        Command::CaptureHold { hold, charge } => draft.capture_hold(*hold, charge)?,
-        Command::SettleHold { hold, charge } => draft.settle_hold(*hold, charge)?,
-        Command::ReleaseHold { hold } => draft.release_hold(*hold)?,
-        Command::Purchase(request) => draft.purchase(request)?,
-        Command::StepPayment { payment: id, step } => {
-            let payment = payment.filter(|payment| payment.id == *id).ok_or(Refusal::UnknownPayment)?;
-            draft.step_payment(payment, step)?;
-        }
-        Command::ChangePayer(change) => draft.change_payer(change)?,
-    }
+    draft.pass_time()?;
+    draft.obey(command, documents)?;
     // What a hold gave back to a lapsed grant, or a charge left empty, is put in order before anyone reads it.
     draft.lapse()?;
     draft.top_up_if_low()?;
     Ok(draft.decision)
 }
-
 impl Draft<'_> {
+    fn obey(&mut self, command: &Command, documents: Documents<'_>) -> Result<(), Refusal> {
+        match command {
+            Command::Upsert(change) => self.upsert(change)?,
+            Command::Erase => self.erase()?,
+            Command::Charge(requests) => {
+                self.require_active()?;
+                for request in requests {
+                    self.charge(request, Source::Charge, None)?;
+                }
+            }
+            Command::Record(requests) => {
+                for request in requests {
+                    self.charge(request, Source::Event, None)?;
+                }
+            }
+            Command::Grant(request) => {
+                // What a closed customer pays is paid; it is given nothing else.
+                if request.kind != GrantKind::Paid {
+                    self.refuse_closed()?;
+                }
+                self.grant(request)?;
+            }
+            Command::VoidGrant { grant } => self.void_grant(*grant)?,
+            Command::Hold(request) => {
+                self.require_active()?;
+                self.open_hold(request)?;
+            }
+            Command::ExtendHold { hold, more, expires_at } => {
+                self.require_active()?;
+                self.extend_hold(*hold, *more, *expires_at)?;
+            }
+            Command::CaptureHold { hold, charge } => self.capture_hold(*hold, charge)?,
+            Command::SettleHold { hold, charge } => self.settle_hold(*hold, charge)?,
+            Command::ReleaseHold { hold } => self.release_hold(*hold)?,
+            Command::Purchase(request) => self.purchase(request)?,
+            Command::StepPayment { payment: id, step } => {
+                let payment = documents.payment.filter(|payment| payment.id == *id).ok_or(Refusal::UnknownPayment)?;
+                self.step_payment(payment, step)?;
+            }
+            Command::ChangePayer(change) => self.change_payer(change)?,
+            Command::Subscribe(_)
+            | Command::StepSubscription { .. }
+            | Command::ReportSubscription(_)
+            | Command::AddItem(_)
+            | Command::InvoiceUsage
+            | Command::StepInvoice { .. }
+            | Command::PassTime => self.bill_by(command, documents)?,
+        }
+        Ok(())
+    }
+
+    /// The commands that are about subscriptions and invoices.
+    fn bill_by(&mut self, command: &Command, documents: Documents<'_>) -> Result<(), Refusal> {
+        match command {
+            Command::Subscribe(request) => self.subscribe(request),
+            Command::StepSubscription { subscription, step } => self.step_subscription(*subscription, step),
+            Command::ReportSubscription(report) => self.report_subscription(report),
+            Command::AddItem(request) => self.add_item(request),
+            Command::InvoiceUsage => self.invoice_usage(),
+            Command::StepInvoice { invoice, step } => self.step_invoice(*invoice, documents.invoice, step),
+            // Time has passed before any command is obeyed.
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses what only an active customer may do.
     pub(crate) fn require_active(&self) -> Result<(), Refusal> {
         match self.decision.customer.status {
@@ -106,10 +155,14 @@ impl Draft<'_> {
     fn upsert(&mut self, change: &CustomerChange) -> Result<(), Refusal> {
         let customer = &mut self.decision.customer;
         let created = customer.position == 1;
+        let closes = change.status == Some(Status::Closed);
         customer.status = change.status.unwrap_or(customer.status);
         customer.state.overage = change.overage.unwrap_or(customer.state.overage);
         customer.state.payment_method = change.payment_method.unwrap_or(customer.state.payment_method);
         self.decision.profile.clone_from(&change.profile);
+        if closes {
+            self.end_subscriptions()?;
+        }
         if created {
             self.decision.profile.get_or_insert_default();
             self.grant_for(LifeEvent::Created)?;
@@ -123,6 +176,8 @@ impl Draft<'_> {
         }
         self.decision.customer.status = Status::Closed;
         self.decision.customer.state.payment_method = false;
+        self.end_subscriptions()?;
+        self.stop_collecting();
         self.forget_payer();
         self.decision.profile = Some(Profile::default());
         self.decision.erase = true;

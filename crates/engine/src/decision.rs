@@ -4,10 +4,13 @@ use crate::charge::Charge;
 use crate::command::Profile;
 use crate::customer::Customer;
 use crate::effect::EffectRecord;
+use crate::entitlement::Notice;
 use crate::grant::{GrantEnd, GrantRecord};
 use crate::hold::HoldRecord;
+use crate::invoice::{CreditNote, Invoice, InvoiceChange};
 use crate::ledger::Entry;
 use crate::payment::Payment;
+use crate::subscription::Subscription;
 use uuid::Uuid;
 
 /// What a command leads to.
@@ -27,6 +30,16 @@ pub struct Decision {
     pub holds: Vec<HoldRecord>,
     /// Payments that began or changed, as they are now; the last of each counts.
     pub payments: Vec<Payment>,
+    /// Subscriptions that began or changed, as they are now.
+    pub subscriptions: Vec<Subscription>,
+    /// New invoices, in the order in which they are to be numbered, as they stand now.
+    pub invoices: Vec<Invoice>,
+    /// How invoices that were made before stand now; the last of each counts.
+    pub invoice_changes: Vec<InvoiceChange>,
+    /// New credit notes.
+    pub credit_notes: Vec<CreditNote>,
+    /// What the tenant may want to tell the customer.
+    pub notices: Vec<Notice>,
     /// What must happen outside.
     pub effects: Vec<EffectRecord>,
     /// Who the customer is from now on.

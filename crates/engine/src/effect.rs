@@ -73,6 +73,7 @@ impl Draft<'_> {
         let customer = &self.decision.customer;
         let key = format!("{}/{}", customer.position, self.decision.effects.len());
         let id = operation_id(customer.id, "effect", &key);
+        let due_at = due_at.max(self.clock);
         self.decision.effects.push(EffectRecord { id, effect, due_at });
     }
 }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::catalog::LifeEvent;
 use crate::command::GrantRequest;
 use crate::id::operation_id;
+use crate::invoice::Unbilled;
 use crate::ledger::{Account, EntryKind};
 use crate::money::{Asset, Micros};
 use crate::refusal::Refusal;
@@ -259,8 +260,18 @@ impl Draft<'_> {
 
     /// Takes from the debt in an asset.
     pub(crate) fn reduce_debt(&mut self, asset: &Asset, by: Micros) -> Result<(), Refusal> {
-        let owed = self.decision.customer.owed(asset).minus(by)?;
-        self.set_debt(asset, owed);
+        let customer = &mut self.decision.customer;
+        let owed = customer.owed(asset);
+        let of_usage = |usage: &&mut Unbilled| usage.asset == *asset;
+        let itemised = Micros::sum(customer.state.unbilled.iter_mut().filter(of_usage).map(|usage| usage.owed))?;
+        // What is owed besides usage is older, and so paid first; then usage, oldest first.
+        let mut rest = by.minus(owed.minus(itemised)?)?.max(Micros::ZERO);
+        for usage in customer.state.unbilled.iter_mut().filter(of_usage) {
+            let part = usage.owed.min(rest);
+            (usage.owed, rest) = (usage.owed.minus(part)?, rest.minus(part)?);
+        }
+        customer.state.unbilled.retain(|usage| !usage.owed.is_zero());
+        self.set_debt(asset, owed.minus(by)?);
         Ok(())
     }
 

@@ -11,7 +11,6 @@ use uuid::Uuid;
 use crate::charge::{ChargeRequest, Cover, Source};
 use crate::command::{HoldRequest, HoldSize};
 use crate::money::{Asset, Micros};
-use crate::period::month_start;
 use crate::price::Price;
 use crate::rating::rate;
 use crate::refusal::Refusal;
@@ -90,6 +89,8 @@ impl Draft<'_> {
     pub(crate) fn open_hold(&mut self, request: &HoldRequest) -> Result<(), Refusal> {
         let meter = self.catalog.meter(&request.meter)?;
         self.require_payment_method(meter)?;
+        let quantity = if let HoldSize::Quantity(quantity) = request.size { Some(quantity) } else { None };
+        self.admit_hold(&meter.name, quantity)?;
         let fallback = self.now.checked_add(SignedDuration::from_secs(self.catalog.hold_seconds));
         let expires_at = match request.expires_at {
             Some(at) => at,
@@ -220,7 +221,7 @@ impl Draft<'_> {
         }
         let hold = &self.decision.customer.state.holds[index];
         let meter = self.catalog.meter(&hold.meter)?;
-        let price = self.catalog.price(meter, &hold.dimensions)?;
+        let price = self.price_of(meter, &hold.dimensions)?;
         let (asset, amount, required) = match (more, price) {
             (HoldSize::Quantity(quantity), price) => {
                 let priced_before = hold.quantity.minus(allocated(hold, &meter.unit)?)?;
@@ -270,9 +271,9 @@ impl Draft<'_> {
 
     /// What `more` costs on top of what the hold already reserves.
     fn price_more(&self, price: &Price, reserved: Micros, more: Micros) -> Result<Micros, Refusal> {
-        let month = month_start(self.now, &self.catalog.time_zone);
+        let period = self.counting_start(self.now)?;
         let customer = &self.decision.customer;
-        let before = customer.counted(&price.name, customer.counting_period(&price.name, month));
+        let before = customer.counted(&price.name, customer.counting_period(&price.name, period));
         let cost = |quantity: Micros| {
             if quantity.is_zero() { Ok(Micros::ZERO) } else { rate(price, before, quantity) }
         };

@@ -75,9 +75,27 @@ pub enum Kind {
     Purchase,
     /// `ref_...`
     Refund,
+    /// `sub_...`
+    Subscription,
+    /// `inv_...`
+    Invoice,
+    /// `cn_...`
+    CreditNote,
 }
 
 impl Kind {
+    const ALL: [Self; 9] = [
+        Self::Charge,
+        Self::Hold,
+        Self::Grant,
+        Self::Payment,
+        Self::Purchase,
+        Self::Refund,
+        Self::Subscription,
+        Self::Invoice,
+        Self::CreditNote,
+    ];
+
     const fn prefix(self) -> &'static str {
         match self {
             Self::Charge => "ch_",
@@ -86,6 +104,9 @@ impl Kind {
             Self::Payment => "pay_",
             Self::Purchase => "pur_",
             Self::Refund => "ref_",
+            Self::Subscription => "sub_",
+            Self::Invoice => "inv_",
+            Self::CreditNote => "cn_",
         }
     }
 }
@@ -117,7 +138,7 @@ impl FromStr for PublicId {
     type Err = NotAnId;
 
     fn from_str(text: &str) -> Result<Self, NotAnId> {
-        let (kind, rest) = [Kind::Charge, Kind::Hold, Kind::Grant, Kind::Payment, Kind::Purchase, Kind::Refund]
+        let (kind, rest) = Kind::ALL
             .into_iter()
             .find_map(|kind| text.strip_prefix(kind.prefix()).map(|rest| (kind, rest)))
             .ok_or(NotAnId)?;

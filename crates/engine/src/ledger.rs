@@ -16,7 +16,7 @@ use crate::money::{Asset, Micros};
 pub enum Account {
     /// Value that the customer may still use (liability).
     Wallet,
-    /// What the customer owes (asset).
+    /// What the customer owes and is on no invoice yet (asset).
     Receivable,
     /// Use that has been sold (income).
     Revenue,
@@ -26,12 +26,27 @@ pub enum Account {
     Promotions,
     /// Value that lapsed unused (income).
     Breakage,
+    /// What open invoices ask for (asset).
+    Invoiced,
+    /// What invoices left to the next one (asset); in the customer's favour it is below nothing.
+    Carried,
+    /// Taxes that were invoiced (liability).
+    Tax,
 }
 
 impl Account {
     /// Every account.
-    pub const ALL: [Self; 6] =
-        [Self::Wallet, Self::Receivable, Self::Revenue, Self::Cash, Self::Promotions, Self::Breakage];
+    pub const ALL: [Self; 9] = [
+        Self::Wallet,
+        Self::Receivable,
+        Self::Revenue,
+        Self::Cash,
+        Self::Promotions,
+        Self::Breakage,
+        Self::Invoiced,
+        Self::Carried,
+        Self::Tax,
+    ];
 
     /// Its stored name.
     #[must_use]
@@ -43,6 +58,9 @@ impl Account {
             Self::Cash => "cash",
             Self::Promotions => "promotions",
             Self::Breakage => "breakage",
+            Self::Invoiced => "invoiced",
+            Self::Carried => "carried",
+            Self::Tax => "tax",
         }
     }
 }
@@ -65,12 +83,28 @@ pub enum EntryKind {
     Repricing,
     /// What was paid for value went back, or was to go back and did not.
     Refund,
+    /// An invoice was made.
+    Invoice,
+    /// An invoice was paid.
+    InvoicePayment,
+    /// A part of an invoice, or all of it, was taken back.
+    CreditNote,
 }
 
 impl EntryKind {
     /// Every kind.
-    pub const ALL: [Self; 7] =
-        [Self::Charge, Self::Grant, Self::Repayment, Self::Expiry, Self::Void, Self::Repricing, Self::Refund];
+    pub const ALL: [Self; 10] = [
+        Self::Charge,
+        Self::Grant,
+        Self::Repayment,
+        Self::Expiry,
+        Self::Void,
+        Self::Repricing,
+        Self::Refund,
+        Self::Invoice,
+        Self::InvoicePayment,
+        Self::CreditNote,
+    ];
 
     /// Its stored name.
     #[must_use]
@@ -83,6 +117,9 @@ impl EntryKind {
             Self::Void => "void",
             Self::Repricing => "repricing",
             Self::Refund => "refund",
+            Self::Invoice => "invoice",
+            Self::InvoicePayment => "invoice_payment",
+            Self::CreditNote => "credit_note",
         }
     }
 }
@@ -96,7 +133,7 @@ pub struct Entry {
     pub line: i16,
     /// What it is about.
     pub kind: EntryKind,
-    /// The charge or grant that caused it.
+    /// The charge, grant, refund, invoice, payment or credit note that caused it.
     pub cause: Uuid,
     /// The grant whose value moved, where a wallet is one of the two sides.
     pub grant: Option<Uuid>,

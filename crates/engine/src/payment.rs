@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::dunning::InvoicePayment;
 use crate::effect::Effect;
 use crate::money::Money;
 use crate::purchase::Purchase;
@@ -73,6 +74,19 @@ pub struct Payment {
 pub enum Purpose {
     /// A pack.
     Purchase(Purchase),
+    /// An invoice.
+    Invoice(InvoicePayment),
+}
+
+impl Purpose {
+    /// What was bought, where something was.
+    #[must_use]
+    pub const fn purchase(&self) -> Option<&Purchase> {
+        match self {
+            Self::Purchase(purchase) => Some(purchase),
+            Self::Invoice(_) => None,
+        }
+    }
 }
 
 /// How a payment is collected.
@@ -210,7 +224,10 @@ impl Draft<'_> {
             PaymentStep::ReportRefund { refund, report } => self.report_refund(&mut payment, *refund, report)?,
             PaymentStep::FailRefund { refund, failure } => self.fail_refund(&mut payment, *refund, failure)?,
         }
-        self.note_top_up(before, &payment);
+        match &payment.purpose {
+            Purpose::Purchase(purchase) => self.note_top_up(before, &payment, purchase),
+            Purpose::Invoice(purpose) => self.note_invoice_payment(before, &payment, purpose)?,
+        }
         self.decision.payments.push(payment);
         Ok(())
     }
@@ -260,8 +277,9 @@ impl Draft<'_> {
         if payment.state == PaymentState::Paid {
             payment.failure = None;
             payment.paid_at = Some(self.now);
-            let Purpose::Purchase(purchase) = &payment.purpose;
-            self.deliver(payment.id, purchase)?;
+            if let Purpose::Purchase(purchase) = &payment.purpose {
+                self.deliver(payment.id, purchase)?;
+            }
         } else if report.failure.is_some() || open {
             payment.failure.clone_from(&report.failure);
         }

@@ -98,6 +98,14 @@ pub enum Model {
         /// For one package.
         amount: Rate,
     },
+    /// A share of an amount that was used as the quantity, such as 2.9 percent of a payment, and so much besides.
+    Percentage {
+        /// Percent of the quantity.
+        percent: Rate,
+        /// For one charge of more than nothing.
+        #[serde(default)]
+        flat: Rate,
+    },
     /// Each unit at the price of the tier it falls in, counted over the period.
     Graduated {
         /// In rising order, the last one open.
@@ -128,6 +136,12 @@ pub struct Price {
     pub version: Arc<str>,
     /// The meter it prices.
     pub meter: Arc<str>,
+    /// Further meters that it prices: what is used of all of them is counted together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pooled: Vec<Arc<str>>,
+    /// The plans whose subscribers it is for; none means everyone for whom there is no price of their plan's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plans: Vec<Arc<str>>,
     /// What it is priced in.
     pub asset: Asset,
     /// The dimensions that a use must have; none fits every use.
@@ -141,9 +155,44 @@ pub struct Price {
     /// The one rounding, when the exact amount becomes micros.
     #[serde(default)]
     pub rounding: Rounding,
+    /// How what is owed of it becomes minor units on an invoice. Down leaves the rest for the next invoice; the others
+    /// settle the line, so that nothing of it is carried.
+    #[serde(default = "down", skip_serializing_if = "is_down")]
+    pub line_rounding: Rounding,
+}
+
+const fn down() -> Rounding {
+    Rounding::Down
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if hands in a reference")]
+fn is_down(rounding: &Rounding) -> bool {
+    *rounding == Rounding::Down
 }
 
 impl Price {
+    /// What a unit costs, as an invoice line says it.
+    #[must_use]
+    pub fn unit_price(&self) -> String {
+        let asset = &self.asset;
+        match &self.model {
+            Model::Flat { amount } => format!("{amount} {asset} for each use"),
+            Model::PerUnit { amount } if self.per == 1 => format!("{amount} {asset}"),
+            Model::PerUnit { amount } => format!("{amount} {asset} per {}", self.per),
+            Model::Package { size, amount } => format!("{amount} {asset} per package of {size}"),
+            Model::Percentage { percent, flat } if *flat == Rate::ZERO => format!("{percent} %"),
+            Model::Percentage { percent, flat } => format!("{percent} % and {flat} {asset}"),
+            Model::Graduated { tiers } => format!("graduated in {} tiers", tiers.len()),
+            Model::Volume { tiers } => format!("by volume in {} tiers", tiers.len()),
+        }
+    }
+
+    /// Whether it prices uses of this meter.
+    #[must_use]
+    pub fn prices(&self, meter: &str) -> bool {
+        *self.meter == *meter || self.pooled.iter().any(|name| **name == *meter)
+    }
+
     /// Whether it prices a use with these dimensions.
     #[must_use]
     pub fn fits(&self, dimensions: &BTreeMap<String, String>) -> bool {

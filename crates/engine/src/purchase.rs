@@ -96,10 +96,7 @@ impl Draft<'_> {
     /// Records what is sold for how much, and asks the provider for the payment.
     pub(crate) fn purchase(&mut self, request: &PurchaseRequest) -> Result<(), Refusal> {
         self.refuse_closed()?;
-        let collection = match &request.collection {
-            CollectionRequest::By(collection) => collection.clone(),
-            CollectionRequest::OnFile(method) => self.on_file(method.as_ref())?,
-        };
+        let collection = self.collection(&request.collection)?;
         self.sell(request.id, &request.pack, request.quantity, collection, false)?;
         Ok(())
     }
@@ -149,6 +146,14 @@ impl Draft<'_> {
         });
         self.effect(Effect::CreatePayment { payment: id }, self.now);
         Ok(amount)
+    }
+
+    /// How somebody wants to pay, with the payment method where that is on file.
+    pub(crate) fn collection(&mut self, request: &CollectionRequest) -> Result<Collection, Refusal> {
+        match request {
+            CollectionRequest::By(collection) => Ok(collection.clone()),
+            CollectionRequest::OnFile(method) => self.on_file(method.as_ref()),
+        }
     }
 
     fn on_file(&mut self, method: Option<&Arc<str>>) -> Result<Collection, Refusal> {

@@ -46,6 +46,9 @@ pub fn steps(price: &Price, quantity: Micros) -> Result<Vec<Step>, Refusal> {
         Model::Flat { amount } => plain(Micros::ONE, *amount, 1),
         Model::PerUnit { amount } => plain(quantity, *amount, price.per),
         Model::Package { size, amount } => plain(packages(quantity, *size)?, *amount, 1),
+        Model::Percentage { percent, flat } => {
+            vec![Step { tier: None, quantity, rate: *percent, per: 100, flat: *flat }]
+        }
         Model::Graduated { tiers } => graduated(tiers, quantity, price.per)?,
         Model::Volume { tiers } => volume(tiers, quantity, price.per),
     })
@@ -118,11 +121,14 @@ mod tests {
             name: "m".into(),
             version: "v".into(),
             meter: "m".into(),
+            pooled: Vec::new(),
+            plans: Vec::new(),
             asset: Asset::new("USD"),
             matching: std::collections::BTreeMap::new(),
             model,
             per,
             rounding: Rounding::HalfEven,
+            line_rounding: Rounding::Down,
         }
     }
 
@@ -160,6 +166,12 @@ mod tests {
     fn a_flat_price_ignores_the_quantity() {
         let flat = price(Model::Flat { amount: "0.25".parse().unwrap() }, 1);
         assert_eq!(charges(&flat, &["1", "99"]), ["0.25", "0.25"]);
+    }
+
+    #[test]
+    fn a_percentage_is_of_the_amount_used() {
+        let card = Model::Percentage { percent: "2.9".parse().unwrap(), flat: "0.3".parse().unwrap() };
+        assert_eq!(charges(&price(card, 1), &["100", "19.99"]), ["3.2", "0.87971"]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::grant::{Grant, GrantEnd, GrantKind, GrantTerms};
 use crate::id::operation_id;
 use crate::ledger::{Account, EntryKind};
 use crate::money::{Micros, Money};
-use crate::payment::{Payment, PaymentState, Purpose};
+use crate::payment::{Payment, PaymentState};
 use crate::purchase::purchased_grant;
 use crate::refusal::Refusal;
 use crate::report::{DisputeReport, DisputeState, Failure, RefundProgress, RefundReport};
@@ -154,9 +154,13 @@ impl Draft<'_> {
         }
         refund.progress = RefundProgress::Failed;
         refund.failure = Some(failure.clone());
+        let Some(purchase) = payment.purpose.purchase().cloned() else {
+            let amount = Money { minor: payment.refunds[refund_at].minor, currency: payment.amount.currency.clone() };
+            let sides = (Account::Cash, Account::Revenue);
+            return self.post((EntryKind::Refund, id), None, sides, (&amount.currency, amount.micros()?));
+        };
         let returned = hand_over(payment, refund_at)?;
         let (back, forgiven) = (returned.unspent.plus(returned.owed)?, returned.forgiven);
-        let Purpose::Purchase(purchase) = &payment.purpose;
         let sides = (Account::Cash, Account::Promotions);
         self.post((EntryKind::Refund, id), None, sides, (&purchase.asset, forgiven))?;
         if back.is_zero() {
@@ -226,8 +230,10 @@ impl Draft<'_> {
         minor: i64,
         made: Option<&RefundReport>,
     ) -> Result<(), Refusal> {
-        let Purpose::Purchase(purchase) = &payment.purpose;
         let minor = minor.clamp(0, payment.amount.minor);
+        let Some(purchase) = payment.purpose.purchase().cloned() else {
+            return self.refund_invoice(payment, id, minor, made);
+        };
         let given_back = payment.refunded().saturating_add(minor).min(payment.amount.minor);
         let value = due(payment, given_back)?.minus(taken(payment)?)?;
         let asset = purchase.asset.clone();
@@ -258,6 +264,32 @@ impl Draft<'_> {
             unspent,
             owed,
             forgiven,
+            created_at: self.now,
+        });
+        Ok(())
+    }
+
+    /// What was paid for an invoice goes back: it was not sold after all. A credit note says so to the customer, and with
+    /// it what of it was tax.
+    fn refund_invoice(
+        &mut self,
+        payment: &mut Payment,
+        id: Uuid,
+        minor: i64,
+        made: Option<&RefundReport>,
+    ) -> Result<(), Refusal> {
+        let amount = Money { minor, currency: payment.amount.currency.clone() };
+        let sides = (Account::Revenue, Account::Cash);
+        self.post((EntryKind::Refund, id), None, sides, (&amount.currency, amount.micros()?))?;
+        payment.refunds.push(Refund {
+            id,
+            reference: made.map(|report| report.reference.clone()),
+            minor,
+            progress: made.map_or(RefundProgress::Pending, |report| report.progress),
+            failure: None,
+            unspent: Micros::ZERO,
+            owed: Micros::ZERO,
+            forgiven: Micros::ZERO,
             created_at: self.now,
         });
         Ok(())
@@ -299,7 +331,7 @@ fn grants_of(payment: &Payment) -> Vec<Uuid> {
 
 /// What of the sold value belongs to what is given back of the payment, so that all parts together come to all of it.
 fn due(payment: &Payment, given_back: i64) -> Result<Micros, Refusal> {
-    let Purpose::Purchase(purchase) = &payment.purpose;
+    let Some(purchase) = payment.purpose.purchase() else { return Ok(Micros::ZERO) };
     let value = i128::from(purchase.amount.get()) * i128::from(given_back) / i128::from(payment.amount.minor.max(1));
     i64::try_from(value).map(Micros::new).map_err(|_| Refusal::AmountOutOfRange)
 }

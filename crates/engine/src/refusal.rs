@@ -1,6 +1,8 @@
 //! Why something was not done. A closed set with stable codes: every surface matches on it exhaustively, so a new refusal
 //! does not compile until each has words for it. A refusal changes nothing.
 
+use jiff::Timestamp;
+
 use crate::money::{Asset, Micros, Money};
 
 /// Why a command was refused.
@@ -159,6 +161,76 @@ pub enum Refusal {
         /// The most.
         limit: usize,
     },
+    /// The catalog has no such plan.
+    #[error("there is no plan `{plan}`")]
+    UnknownPlan {
+        /// The name asked for.
+        plan: String,
+    },
+    /// The plan has no such add-on.
+    #[error("there is no add-on `{add_on}` to this plan")]
+    UnknownAddOn {
+        /// The name asked for.
+        add_on: String,
+    },
+    /// The catalog has no such coupon.
+    #[error("there is no coupon `{coupon}`")]
+    UnknownCoupon {
+        /// The code asked for.
+        coupon: String,
+    },
+    /// No such subscription, or it has ended.
+    #[error("the customer has no subscription with this id that has not ended")]
+    UnknownSubscription,
+    /// The customer has a subscription, and may have only one.
+    #[error("the customer has a subscription; change that one, or end it first")]
+    AlreadySubscribed,
+    /// The provider renews the subscription, so it is changed there; or it cannot become one that it is not.
+    #[error("the provider renews subscriptions of this plan; begin and change them there, in one currency")]
+    ProviderSubscription,
+    /// The subscription is in a state in which this cannot be done.
+    #[error("this cannot be done with a subscription that is {state}")]
+    SubscriptionState {
+        /// How it stands.
+        state: &'static str,
+    },
+    /// The invoice is settled, or there is none.
+    #[error("there is no open invoice with this id")]
+    InvoiceSettled,
+    /// More than is left of the invoice, or nothing.
+    #[error("{left} of the invoice can be taken back")]
+    CreditTooLarge {
+        /// What is left.
+        left: Money,
+    },
+    /// Only so many lines may wait for the next invoice.
+    #[error("{limit} lines wait for the customer's next invoice, which is the most")]
+    TooManyPendingLines {
+        /// The most.
+        limit: usize,
+    },
+    /// A limit of the customer's plan would be exceeded.
+    #[error("limit `{limit}` leaves {left}")]
+    LimitExceeded {
+        /// The limit's name.
+        limit: String,
+        /// What is left of it.
+        left: Micros,
+        /// When more is free again by itself.
+        resets_at: Option<Timestamp>,
+    },
+    /// The spending limit of the customer's plan would be exceeded.
+    #[error("it would bring the period's spending to {spent} {asset}, above the limit of {limit}")]
+    SpendingLimit {
+        /// What it is counted in.
+        asset: Asset,
+        /// What usage would have made of debt in the period after it.
+        spent: Micros,
+        /// The limit.
+        limit: Micros,
+        /// When the next period begins.
+        resets_at: Timestamp,
+    },
     /// A time lies too far ahead of the server's.
     #[error("the time lies in the future; check the sender's clock")]
     TimeInFuture,
@@ -203,6 +275,18 @@ impl Refusal {
             Self::RefundTooLarge { .. } => "refund_too_large",
             Self::Disputed => "disputed",
             Self::TooManyRefunds { .. } => "too_many_refunds",
+            Self::UnknownPlan { .. } => "unknown_plan",
+            Self::UnknownAddOn { .. } => "unknown_add_on",
+            Self::UnknownCoupon { .. } => "unknown_coupon",
+            Self::UnknownSubscription => "unknown_subscription",
+            Self::AlreadySubscribed => "already_subscribed",
+            Self::ProviderSubscription => "provider_subscription",
+            Self::SubscriptionState { .. } => "subscription_state",
+            Self::InvoiceSettled => "invoice_settled",
+            Self::CreditTooLarge { .. } => "credit_too_large",
+            Self::TooManyPendingLines { .. } => "too_many_pending_lines",
+            Self::LimitExceeded { .. } => "limit_exceeded",
+            Self::SpendingLimit { .. } => "spending_limit",
             Self::TimeInFuture => "time_in_future",
             Self::AlreadyExpired => "already_expired",
         }

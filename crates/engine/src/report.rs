@@ -6,7 +6,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use uuid::Uuid;
+
 use crate::money::Money;
+use crate::period::Period;
+use crate::subscription::SubscriptionState;
 
 /// How far a payment is at the provider.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -149,4 +153,27 @@ pub struct PaymentMethodsReport {
     pub methods: Vec<PaymentMethod>,
     /// The one that is used when none is named.
     pub default: Option<Arc<str>>,
+}
+
+/// A subscription as the provider has it now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SubscriptionReport {
+    /// The provider's id of it.
+    pub reference: Arc<str>,
+    /// Our id of it, where the provider keeps one beside it.
+    pub id: Option<Uuid>,
+    /// When the provider was asked; what was seen later counts.
+    pub seen_at: Timestamp,
+    /// The name of the plan whose provider price it has.
+    pub plan: Arc<str>,
+    /// How many.
+    pub quantity: u32,
+    /// How it stands.
+    pub state: SubscriptionState,
+    /// The period under way.
+    pub period: Period,
+    /// When its trial ends, or has ended.
+    pub trial_end: Option<Timestamp>,
+    /// Whether it ends with the period.
+    pub cancel_at_period_end: bool,
 }

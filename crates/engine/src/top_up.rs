@@ -10,8 +10,9 @@ use uuid::Uuid;
 use crate::effect::Effect;
 use crate::id::operation_id;
 use crate::money::{Asset, Micros};
-use crate::payment::{Collection, Payment, PaymentState, Purpose};
+use crate::payment::{Collection, Payment, PaymentState};
 use crate::period::month_start;
+use crate::purchase::Purchase;
 use crate::refusal::Refusal;
 use crate::wallet::Draft;
 
@@ -125,8 +126,7 @@ impl Draft<'_> {
 
     /// Takes note of what became of a payment: one of the automatic top-up's own, or one that shows that the customer
     /// has acted on what stopped it.
-    pub(crate) fn note_top_up(&mut self, before: PaymentState, payment: &Payment) {
-        let Purpose::Purchase(purchase) = &payment.purpose;
+    pub(crate) fn note_top_up(&mut self, before: PaymentState, payment: &Payment, purchase: &Purchase) {
         if !purchase.automatic {
             if before != PaymentState::Paid && payment.state == PaymentState::Paid {
                 self.resume_top_up();

@@ -58,14 +58,17 @@ pub fn balances(catalog: &Catalog, customer: &Customer, now: Timestamp) -> Resul
 /// `AmountOutOfRange` where a sum does not fit.
 pub fn at(catalog: &Catalog, customer: &Customer, now: Timestamp) -> Result<State, Refusal> {
     let mut draft = Draft::new(catalog, customer, now);
-    draft.lapse()?;
+    draft.pass_time()?;
     Ok(draft.decision.customer.state)
 }
 
 /// A decision in the making: the customer as it will be, and the entries that lead there.
 pub(crate) struct Draft<'a> {
     pub(crate) catalog: &'a Catalog,
+    /// The time at which what is done now takes place: that of the clock, or, for what was due before, its own.
     pub(crate) now: Timestamp,
+    /// The time of the clock.
+    pub(crate) clock: Timestamp,
     pub(crate) decision: Decision,
 }
 
@@ -81,11 +84,16 @@ impl<'a> Draft<'a> {
             ended_grants: Vec::new(),
             holds: Vec::new(),
             payments: Vec::new(),
+            subscriptions: Vec::new(),
+            invoices: Vec::new(),
+            invoice_changes: Vec::new(),
+            credit_notes: Vec::new(),
+            notices: Vec::new(),
             effects: Vec::new(),
             profile: None,
             erase: false,
         };
-        Self { catalog, now, decision }
+        Self { catalog, now, clock: now, decision }
     }
 
     /// Writes an entry; nothing for an amount of nothing.

@@ -32,6 +32,8 @@ fn catalog() -> Catalog {
         prices: Vec::new(),
         grants: Vec::new(),
         packs: [("pack".into(), pack())].into(),
+        plans: engine::Plans::default(),
+        billing: engine::Billing::default(),
         spent_refunds: engine::SpentPolicy::Owe,
         overage: Overage::default(),
         hold_seconds: 900,

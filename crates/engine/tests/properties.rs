@@ -109,7 +109,7 @@ proptest! {
         let mut counted: BTreeMap<String, Months> = BTreeMap::new();
         for (_, _, charge) in charges(&steps) {
             let meter = catalog.meter(&charge.meter).unwrap();
-            let Some(price) = catalog.price(meter, &charge.dimensions).unwrap() else {
+            let Some(price) = catalog.price(meter, &charge.dimensions, &[]).unwrap() else {
                 prop_assert_eq!(charge.amount, charge.priced_quantity);
                 continue;
             };

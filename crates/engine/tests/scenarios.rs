@@ -5,6 +5,8 @@
 //! and judged before they are committed. The interpreter reads and prints; it computes nothing.
 #![expect(clippy::unwrap_used, reason = "a file that cannot be read fails the test")]
 
+#[path = "scenarios/billing.rs"]
+mod billing;
 #[path = "scenarios/language.rs"]
 mod language;
 #[path = "scenarios/payments.rs"]
@@ -18,7 +20,7 @@ use std::sync::Arc;
 use engine::wallet::balances;
 use engine::{
     Asset, Catalog, Charge, ChargeRequest, Check, CheckRequest, Command, Cover, Customer, Decision, Entry, GrantRecord,
-    GrantRequest, HoldRecord, HoldRequest, HoldState, Overage, Payment, check,
+    GrantRequest, HoldRecord, HoldRequest, HoldState, Invoice, Overage, Payment, check,
 };
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -103,6 +105,7 @@ struct Story {
     /// What grants, holds, payments and refunds are called in the story.
     names: BTreeMap<Uuid, String>,
     payments: BTreeMap<Uuid, Payment>,
+    invoices: BTreeMap<Uuid, Invoice>,
     /// Entries since the latest `books`.
     entries: Vec<Entry>,
 }
@@ -117,13 +120,23 @@ impl Story {
             prices: Vec::new(),
             grants: Vec::new(),
             packs: BTreeMap::new(),
+            plans: engine::Plans::default(),
+            billing: engine::Billing::default(),
             spent_refunds: engine::SpentPolicy::Owe,
             overage: Overage::default(),
             hold_seconds: 900,
         };
         let customer = Customer::new(Uuid::from_u128(1), 0);
         let now = Timestamp::UNIX_EPOCH;
-        Self { catalog, customer, now, names: BTreeMap::new(), payments: BTreeMap::new(), entries: Vec::new() }
+        Self {
+            catalog,
+            customer,
+            now,
+            names: BTreeMap::new(),
+            payments: BTreeMap::new(),
+            invoices: BTreeMap::new(),
+            entries: Vec::new(),
+        }
     }
 
     /// One operation, and the engine's answers to it.
@@ -174,6 +187,8 @@ impl Story {
                 }
             }
             ["release", name] => Command::ReleaseHold { hold: self.id(name) },
+            ["due"] => return Some(vec![self.due()]),
+            ["entitled"] => return Some(self.entitled()),
             ["payment", name] => return self.look_at(name),
             _ => self.pay(words)?,
         };
@@ -233,6 +248,7 @@ impl Story {
     }
 
     fn accept(&mut self, decision: Decision) -> Vec<String> {
+        let decision_billing = self.accept_billing(&decision);
         let before = std::mem::replace(&mut self.customer, decision.customer);
         let payments = self.accept_payments(decision.payments);
         for grant in &decision.grants {
@@ -247,6 +263,7 @@ impl Story {
         }
         answers.extend(decision.holds.iter().map(|hold| self.show_hold(hold)));
         answers.extend(payments);
+        answers.extend(self.show_billing(&decision_billing));
         answers.extend(self.show_payer(&before.state.payer));
         answers.extend(decision.effects.iter().map(|effect| self.show_effect(effect)));
         if let Some(profile) = decision.profile {

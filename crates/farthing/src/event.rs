@@ -176,7 +176,7 @@ pub fn charges(
         dimensions.retain(|name, _| {
             meter.dimensions.contains(name) || !meters.iter().any(|other| other.dimensions.contains(name))
         });
-        catalog.price(meter, &dimensions)?;
+        catalog.know_price(meter, &dimensions)?;
         requests.push(ChargeRequest {
             id: match &usage.id {
                 Some(event) => charge_id(&catalog.tenant, &usage.customer, event, &meter.name),

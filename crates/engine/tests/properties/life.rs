@@ -280,6 +280,8 @@ fn catalog() -> impl Strategy<Value = Catalog> {
             prices: priced.into_iter().zip(prices).map(named).collect(),
             grants: vec![template("welcome", LifeEvent::Created), template("thanks", LifeEvent::FirstPaymentMethod)],
             packs,
+            plans: engine::Plans::default(),
+            billing: engine::Billing::default(),
             spent_refunds,
             overage,
             hold_seconds: 900,
@@ -310,11 +312,14 @@ pub(crate) fn price(currency: &str) -> impl Strategy<Value = Price> + use<> {
         name: "price".into(),
         version: "1".into(),
         meter: "meter".into(),
+        pooled: Vec::new(),
+        plans: Vec::new(),
         asset: asset.clone(),
         matching: BTreeMap::new(),
         model,
         per,
         rounding,
+        line_rounding: Rounding::Down,
     })
 }
 
@@ -331,6 +336,7 @@ fn model() -> impl Strategy<Value = Model> {
     prop_oneof![
         rate().prop_map(|amount| Model::Flat { amount }),
         rate().prop_map(|amount| Model::PerUnit { amount }),
+        (rate(), rate()).prop_map(|(percent, flat)| Model::Percentage { percent, flat }),
         (width(), rate()).prop_map(|(size, amount)| Model::Package { size: Micros::new(size), amount }),
         tiers().prop_map(|tiers| Model::Graduated { tiers }),
         tiers().prop_map(|tiers| Model::Volume { tiers }),

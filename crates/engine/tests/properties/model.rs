@@ -22,6 +22,11 @@ pub(crate) fn amount(price: &Price, quantity: i64) -> i64 {
             let size = i128::from(size.get());
             (quantity + size - 1) / size * once(*amount)
         }
+        Model::Percentage { percent, flat } => {
+            // Of a hundred, whatever the units of the price.
+            let exact = by_unit(quantity, *percent) + 100 * 1_000_000 * flat.picos();
+            return i64::try_from(round(exact, 100 * 1_000_000_000_000, price.rounding)).unwrap();
+        }
         Model::Graduated { tiers } => {
             let within = |(from, to, tier): (i128, i128, &Tier)| {
                 let part = (quantity.min(to) - from).max(0);

@@ -25,7 +25,7 @@ proptest! {
     fn a_payment_is_granted_once_and_only_when_paid_exactly((_, steps) in payers_life()) {
         let mut granted = BTreeSet::new();
         for (step, payment) in payments(&steps) {
-            let Purpose::Purchase(purchase) = &payment.purpose;
+            let Purpose::Purchase(purchase) = &payment.purpose else { continue };
             let decision = step.decision().unwrap();
             let before = step.payment.as_ref().filter(|before| before.id == payment.id);
             let grant = decision.grants.iter().find(|grant| grant.id == purchased_grant(payment.id));
@@ -66,7 +66,7 @@ proptest! {
     #[test]
     fn what_is_taken_back_is_its_share((_, steps) in payers_life()) {
         for (_, payment) in payments(&steps) {
-            let Purpose::Purchase(purchase) = &payment.purpose;
+            let Purpose::Purchase(purchase) = &payment.purpose else { continue };
             let given_back = model::given_back(payment);
             prop_assert_eq!(payment.refunded(), given_back);
             prop_assert!(given_back == 0 || payment.state == PaymentState::Paid);
@@ -88,7 +88,7 @@ proptest! {
                 *sold.entry(entry.cause).or_default() += sign * entry.amount.get();
             }
             for payment in decision.payments.iter().filter(|payment| payment.state == PaymentState::Paid) {
-                let Purpose::Purchase(purchase) = &payment.purpose;
+                let Purpose::Purchase(purchase) = &payment.purpose else { continue };
                 let causes = payment.refunds.iter().map(|refund| refund.id).chain(grants_of(payment));
                 let booked: i64 = causes.filter_map(|cause| sold.get(&cause)).sum();
                 prop_assert_eq!(booked, purchase.amount.get() - model::taken_back(payment));
@@ -169,7 +169,7 @@ proptest! {
         for step in steps.iter().take_while(|step| step.command != Command::Erase) {
             let before = bought.len();
             for payment in step.decision().iter().flat_map(|decision| &decision.payments) {
-                let Purpose::Purchase(purchase) = &payment.purpose;
+                let Purpose::Purchase(purchase) = &payment.purpose else { continue };
                 match bought.iter_mut().find(|known| known.id == payment.id) {
                     Some(known) => *known = payment.clone(),
                     None if purchase.automatic => bought.push(payment.clone()),

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use engine::{Asset, Catalog, CustomerChange, GrantTemplate, HoldSize, Meter, Model, Overage, Price, Profile, Tier};
+use engine::{
+    Asset, Catalog, CustomerChange, GrantTemplate, HoldSize, Meter, Model, Overage, Price, Profile, Rounding, Tier,
+};
 use jiff::tz::TimeZone;
 use serde::de::DeserializeOwned;
 
@@ -31,7 +33,7 @@ impl<'a> Words<'a> {
 
     /// The options that are not the language's own: dimensions.
     pub(crate) fn dimensions(&self) -> BTreeMap<String, String> {
-        let own = ["per", "size", "rounding", "at", "until"];
+        let own = ["per", "size", "rounding", "line_rounding", "pooled", "plans", "flat", "at", "until"];
         let others = self.options.iter().filter(|(name, _)| !own.contains(name));
         others.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
@@ -102,14 +104,17 @@ pub(crate) fn change(words: &Words, profile: &[&str]) -> Option<CustomerChange> 
 fn price(words: &Words, meter: &str, asset: &str, model: Model) -> Option<Price> {
     let matching = words.dimensions();
     Some(Price {
-        name: format!("{meter}{matching:?}").into(),
-        version: "1".into(),
+        name: format!("{meter}{matching:?}{}", words.list("plans").join(",")).into(),
+        version: format!("{meter}{matching:?}{}", words.list("plans").join(",")).into(),
         meter: meter.into(),
+        pooled: words.list("pooled").into_iter().map(Arc::from).collect(),
+        plans: words.list("plans").into_iter().map(Arc::from).collect(),
         asset: Asset::new(asset),
         matching,
         model,
         per: words.option("per", number)?.unwrap_or(1),
         rounding: words.option("rounding", named)?.unwrap_or_default(),
+        line_rounding: words.option("line_rounding", named)?.unwrap_or(Rounding::Down),
     })
 }
 
@@ -120,6 +125,9 @@ fn read_model(model: &str, amounts: &[&str], words: &Words) -> Option<Model> {
         "flat" => Model::Flat { amount: text.parse().ok()? },
         "per_unit" => Model::PerUnit { amount: text.parse().ok()? },
         "package" => Model::Package { size: words.option("size", number)??, amount: text.parse().ok()? },
+        "percentage" => {
+            Model::Percentage { percent: text.parse().ok()?, flat: words.option("flat", number)?.unwrap_or_default() }
+        }
         "graduated" => Model::Graduated { tiers: tiers()? },
         "volume" => Model::Volume { tiers: tiers()? },
         _ => return None,

@@ -10,8 +10,8 @@ use engine::report::{
     RefundReport,
 };
 use engine::{
-    Asset, Collection, CollectionRequest, Command, Effect, EffectRecord, Heard, Micros, Money, Pack, PayerChange,
-    Payment, PaymentStep, PurchaseRequest, Refund, SpentPolicy, TopUpSettings, decide_payment,
+    Asset, Collection, CollectionRequest, Command, Documents, Effect, EffectRecord, Heard, Micros, Money, Pack,
+    PayerChange, Payment, PaymentStep, PurchaseRequest, Refund, SpentPolicy, TopUpSettings, decide_documents,
 };
 use uuid::Uuid;
 
@@ -44,7 +44,7 @@ pub(crate) fn define(catalog: &mut engine::Catalog, words: &Words) -> Option<()>
             };
             catalog.packs.insert(pack.name.clone(), pack);
         }
-        _ => return None,
+        _ => return crate::billing::define(catalog, words),
     }
     Some(())
 }
@@ -60,6 +60,7 @@ impl Story {
                 quantity: words.option("quantity", number)?.unwrap_or(1),
                 collection: collection(words),
             }),
+            ["provider", "subscription", ..] => return self.bill(operation, words),
             ["provider", name, heard @ ("made" | "says" | "answers"), progress] => {
                 let payment = self.payment(name)?;
                 let report = self.report(payment, words, progress)?;
@@ -76,20 +77,7 @@ impl Story {
                 });
                 self.step(name, PaymentStep::Report(Heard::Told, Box::new(report)))
             }
-            ["provider", "refund", name, progress] => {
-                let (refund, payment) = (self.id(name), self.payment_of_refund(name)?);
-                let known = payment.refunds.iter().find(|known| known.id == refund)?;
-                let reference = words.options.get("reference").copied().unwrap_or_default();
-                let reference = if reference.is_empty() { format!("re_{name}") } else { reference.to_owned() };
-                let report = RefundReport {
-                    reference: reference.into(),
-                    id: Some(refund.to_string().into()),
-                    minor: known.minor,
-                    progress: named(progress)?,
-                    failure: words.option("failure", failure)?,
-                };
-                Command::StepPayment { payment: payment.id, step: PaymentStep::ReportRefund { refund, report } }
-            }
+            ["provider", "refund", name, progress] => self.report_refund(words, name, progress)?,
             ["dispute", name, state] => {
                 let mut report = self.report(self.payment(name)?, words, "paid")?;
                 let disputed = words.option("disputed", |text| read_money(text, &report.amount.currency))?;
@@ -118,8 +106,26 @@ impl Story {
                 None => self.step(name, PaymentStep::Fail(failure(code)?)),
             },
             ["cancel", name] => self.step(name, PaymentStep::Cancel),
-            _ => return self.change_payer(operation, words).map(Command::ChangePayer),
+            _ => match self.bill(operation, words) {
+                Some(command) => command,
+                None => return self.change_payer(operation, words).map(Command::ChangePayer),
+            },
         })
+    }
+
+    fn report_refund(&mut self, words: &Words, name: &str, progress: &str) -> Option<Command> {
+        let (refund, payment) = (self.id(name), self.payment_of_refund(name)?);
+        let known = payment.refunds.iter().find(|known| known.id == refund)?;
+        let reference = words.options.get("reference").copied().unwrap_or_default();
+        let reference = if reference.is_empty() { format!("re_{name}") } else { reference.to_owned() };
+        let report = RefundReport {
+            reference: reference.into(),
+            id: Some(refund.to_string().into()),
+            minor: known.minor,
+            progress: named(progress)?,
+            failure: words.option("failure", failure)?,
+        };
+        Some(Command::StepPayment { payment: payment.id, step: PaymentStep::ReportRefund { refund, report } })
     }
 
     fn change_payer(&self, operation: &[&str], words: &Words) -> Option<PayerChange> {
@@ -151,7 +157,8 @@ impl Story {
     /// What is decided, with the payment that the command is about, if it is about one.
     pub(crate) fn decide(&self, command: &Command) -> Result<engine::Decision, engine::Refusal> {
         let payment = command.payment().and_then(|id| self.payments.get(&id));
-        decide_payment(&self.catalog, &self.customer, payment, command, self.now)
+        let invoice = command.invoice().and_then(|id| self.invoices.get(&id));
+        decide_documents(&self.catalog, &self.customer, Documents { payment, invoice }, command, self.now)
     }
 
     fn payment(&self, name: &str) -> Option<&Payment> {
@@ -247,10 +254,10 @@ impl Story {
     }
 
     fn show_refund(&self, payment: &Payment, refund: &Refund) -> String {
-        let engine::Purpose::Purchase(purchase) = &payment.purpose;
+        let asset = payment.purpose.purchase().map_or(&payment.amount.currency, |purchase| &purchase.asset);
         let parts = [(refund.unspent, "taken back"), (refund.owed, "owed"), (refund.forgiven, "forgiven")];
         let parts = parts.into_iter().filter(|(amount, _)| *amount != Micros::ZERO);
-        let parts: Vec<String> = parts.map(|(amount, what)| format!("{amount} {} {what}", purchase.asset)).collect();
+        let parts: Vec<String> = parts.map(|(amount, what)| format!("{amount} {asset} {what}")).collect();
         let progress = match refund.progress {
             RefundProgress::Pending => "pending",
             RefundProgress::Succeeded => "succeeded",
@@ -313,15 +320,14 @@ impl Story {
 }
 
 fn is_automatic(payment: &Payment) -> bool {
-    let engine::Purpose::Purchase(purchase) = &payment.purpose;
-    purchase.automatic
+    payment.purpose.purchase().is_some_and(|purchase| purchase.automatic)
 }
 
-fn money(minor: i64, currency: &Asset) -> Money {
+pub(crate) fn money(minor: i64, currency: &Asset) -> Money {
     Money { minor, currency: currency.clone() }
 }
 
-fn read_money(text: &str, currency: &Asset) -> Option<Money> {
+pub(crate) fn read_money(text: &str, currency: &Asset) -> Option<Money> {
     Money::exactly(text.parse().ok()?, currency).ok()
 }
 
@@ -333,7 +339,7 @@ fn read_heard(word: &str) -> Heard {
     }
 }
 
-fn collection(words: &Words) -> CollectionRequest {
+pub(crate) fn collection(words: &Words) -> CollectionRequest {
     let method = words.options.get("method").map(|method| Arc::from(*method));
     if method.is_some() || words.plain.last() == Some(&"off_session") {
         return CollectionRequest::OnFile(method);

@@ -72,6 +72,9 @@ pub(super) fn public_id(text: &str, kind: Kind) -> Result<OperationRef, Problem>
             Kind::Payment => "payment",
             Kind::Purchase => "purchase",
             Kind::Refund => "refund",
+            Kind::Subscription => "subscription",
+            Kind::Invoice => "invoice",
+            Kind::CreditNote => "credit note",
         };
         Problem::not_found(&format!("unknown_{noun}"), format!("there is no {noun} with this id"))
     })?;

@@ -143,8 +143,15 @@ impl From<Refusal> for Problem {
             | Refusal::UnknownHold
             | Refusal::UnknownPayment
             | Refusal::UnknownRefund
-            | Refusal::UnknownPaymentMethod => (StatusCode::NOT_FOUND, None),
+            | Refusal::UnknownPaymentMethod
+            | Refusal::UnknownSubscription
+            | Refusal::InvoiceSettled => (StatusCode::NOT_FOUND, None),
             Refusal::UnknownPack { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/pack")),
+            Refusal::UnknownPlan { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/plan")),
+            Refusal::UnknownAddOn { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/add_ons")),
+            Refusal::UnknownCoupon { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/coupon")),
+            Refusal::CreditTooLarge { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/amount")),
+            Refusal::LimitExceeded { .. } => (StatusCode::TOO_MANY_REQUESTS, None),
             Refusal::RefundTooLarge { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/amount")),
             Refusal::Suspended | Refusal::Closed => (StatusCode::FORBIDDEN, None),
             Refusal::UnknownMeter { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/meter")),
@@ -159,12 +166,17 @@ impl From<Refusal> for Problem {
             | Refusal::InsufficientFunds { .. }
             | Refusal::HeldByOthers { .. }
             | Refusal::LimitReached { .. }
+            | Refusal::SpendingLimit { .. }
             | Refusal::NoPaymentMethod
             | Refusal::PaymentRequired { .. } => (StatusCode::PAYMENT_REQUIRED, None),
             Refusal::HoldEnded
             | Refusal::TooManyGrants { .. }
             | Refusal::TooManyHolds { .. }
             | Refusal::TooManyRefunds { .. }
+            | Refusal::TooManyPendingLines { .. }
+            | Refusal::AlreadySubscribed
+            | Refusal::ProviderSubscription
+            | Refusal::SubscriptionState { .. }
             | Refusal::PaymentMismatch
             | Refusal::PaymentUnconfirmed
             | Refusal::PaymentEnded

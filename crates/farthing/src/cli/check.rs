@@ -83,6 +83,7 @@ fn priced(price: &Price) -> String {
         Model::Flat { amount } => format!("{amount} {asset} for each charge"),
         Model::PerUnit { amount } => format!("{amount} {asset} {units}"),
         Model::Package { size, amount } => format!("{amount} {asset} for each package of {size}"),
+        Model::Percentage { percent, .. } => format!("{percent} % of the quantity in {asset}"),
         Model::Graduated { tiers } => format!("graduated in {} tiers, in {asset} {units}", tiers.len()),
         Model::Volume { tiers } => format!("by volume in {} tiers, in {asset} {units}", tiers.len()),
     };

@@ -88,10 +88,13 @@ fn read_price(mut section: Section<'_>, meters: &Meters, currency: Option<&Asset
         version: Arc::from(""),
         meter: meter.name.clone(),
         asset: asset?,
+        pooled: Vec::new(),
+        plans: Vec::new(),
         matching,
         model: model?,
         per,
         rounding,
+        line_rounding: Rounding::Down,
     };
     match version(&price) {
         Ok(version) => price.version = version.into(),

@@ -153,6 +153,8 @@ fn read(mut root: Section<'_>, surroundings: &Surroundings<'_>) -> Option<Tenant
         prices,
         grants,
         packs,
+        plans: engine::Plans::default(),
+        billing: engine::Billing::default(),
         spent_refunds,
         overage,
         hold_seconds,

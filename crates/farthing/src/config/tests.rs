@@ -118,7 +118,7 @@ fn a_use_gets_the_price_that_matches_most_of_it() {
     ] {
         let dimensions: BTreeMap<String, String> =
             dimensions.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let price = tenant.catalog.price(tokens, &dimensions).unwrap().unwrap();
+        let price = tenant.catalog.price(tokens, &dimensions, &[]).unwrap().unwrap();
         assert_eq!(&*price.name, expected);
     }
 }

@@ -204,10 +204,10 @@ impl Jobs {
 }
 
 fn new_payment(row: &EffectRow, payment: &Payment, customer: Arc<str>) -> NewPayment {
-    let Purpose::Purchase(purchase) = &payment.purpose;
-    let description = match purchase.quantity {
-        1 => purchase.title.to_string(),
-        many => format!("{many} x {}", purchase.title),
+    let description = match &payment.purpose {
+        Purpose::Purchase(purchase) if purchase.quantity == 1 => purchase.title.to_string(),
+        Purpose::Purchase(purchase) => format!("{} x {}", purchase.quantity, purchase.title),
+        Purpose::Invoice(_) => "Invoice".to_owned(),
     };
     let collection = match &payment.collection {
         Collection::OnSession { save_method } => provider::Collection::OnSession { save_method: *save_method },

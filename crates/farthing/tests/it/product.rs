@@ -60,6 +60,8 @@ impl Product {
                 meters: Vec::new(),
             }],
             packs: BTreeMap::new(),
+            plans: engine::Plans::default(),
+            billing: engine::Billing::default(),
             spent_refunds: engine::SpentPolicy::Owe,
             overage: Overage::default(),
             hold_seconds: 900,
@@ -258,11 +260,14 @@ fn price(meter: &str, small: &str, model: Model, per: u64) -> Price {
         name: format!("{meter}{small}").into(),
         version: format!("{meter}{small}-1").into(),
         meter: meter.into(),
+        pooled: Vec::new(),
+        plans: Vec::new(),
         asset: Asset::new("USD"),
         matching,
         model,
         per,
         rounding: Rounding::HalfEven,
+        line_rounding: Rounding::Down,
     }
 }
 

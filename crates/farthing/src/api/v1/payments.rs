@@ -35,7 +35,11 @@ pub(in crate::api) struct PaymentView {
     /// Who pays: your own id of the customer.
     customer: String,
     /// What was bought with it.
-    purchase: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    purchase: Option<String>,
+    /// The invoice that it pays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    invoice: Option<String>,
     /// What it is for, as the customer reads it.
     description: String,
     /// How much.
@@ -110,15 +114,18 @@ pub(in crate::api) struct DisputeView {
 impl PaymentView {
     fn of(row: &PaymentRow) -> Self {
         let payment = &row.payment;
-        let Purpose::Purchase(purchase) = &payment.purpose;
         let currency = &payment.amount.currency;
         let money = |minor| major(&Money { minor, currency: currency.clone() });
         let public = |kind, id| PublicId { kind, shard_key: row.shard_key, id }.to_string();
         Self {
             id: public(Kind::Payment, payment.id),
             customer: row.external_id.clone(),
-            purchase: public(Kind::Purchase, payment.id),
-            description: purchase.title.to_string(),
+            purchase: payment.purpose.purchase().map(|_| public(Kind::Purchase, payment.id)),
+            invoice: match &payment.purpose {
+                Purpose::Invoice(purpose) => Some(public(Kind::Invoice, purpose.invoice)),
+                Purpose::Purchase(_) => None,
+            },
+            description: payment.purpose.purchase().map_or("Invoice", |purchase| &purchase.title).to_owned(),
             amount: money(payment.amount.minor),
             currency: currency.to_string(),
             state: payment.state,
@@ -138,8 +145,8 @@ impl PaymentView {
 
 impl RefundView {
     fn of(row: &PaymentRow, refund: &Refund) -> Self {
-        let Purpose::Purchase(purchase) = &row.payment.purpose;
         let currency = &row.payment.amount.currency;
+        let asset = row.payment.purpose.purchase().map_or(currency, |purchase| &purchase.asset);
         Self {
             id: PublicId { kind: Kind::Refund, shard_key: row.shard_key, id: refund.id }.to_string(),
             amount: major(&Money { minor: refund.minor, currency: currency.clone() }),
@@ -149,7 +156,7 @@ impl RefundView {
             taken_back: refund.unspent.to_string(),
             owed: refund.owed.to_string(),
             forgiven: refund.forgiven.to_string(),
-            asset: purchase.asset.to_string(),
+            asset: asset.to_string(),
             created_at: refund.created_at,
         }
     }

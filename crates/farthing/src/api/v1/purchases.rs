@@ -9,9 +9,7 @@ use axum::response::Response;
 use engine::id::{Kind, PublicId, keyed_id};
 use engine::purchase::{MOST_PACKS, purchased_grant};
 use engine::report::Failure;
-use engine::{
-    Collection, CollectionRequest, Command, Money, Payment, PaymentState, Purchase, PurchaseRequest, Purpose,
-};
+use engine::{Collection, CollectionRequest, Command, Money, Payment, PaymentState, Purchase, PurchaseRequest};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -175,12 +173,14 @@ pub(in crate::api) struct PurchaseView {
 }
 
 impl PurchaseView {
-    fn of(caller: &Caller, row: &PaymentRow) -> Self {
+    /// The purchase that a payment is, where it is one.
+    fn of(caller: &Caller, row: &PaymentRow) -> Result<Self, Problem> {
         let payment = &row.payment;
-        let Purpose::Purchase(Purchase { pack, title, quantity, asset, amount, automatic, .. }) = &payment.purpose;
+        let Purchase { pack, title, quantity, asset, amount, automatic, .. } =
+            payment.purpose.purchase().ok_or_else(unknown)?;
         let public = |kind, id| PublicId { kind, shard_key: row.shard_key, id }.to_string();
         let secret = payment.client_secret.as_deref().map(str::to_owned);
-        Self {
+        Ok(Self {
             id: public(Kind::Purchase, payment.id),
             payment: public(Kind::Payment, payment.id),
             customer: row.external_id.clone(),
@@ -200,7 +200,7 @@ impl PurchaseView {
             automatic: *automatic,
             created_at: payment.created_at,
             paid_at: payment.paid_at,
-        }
+        })
     }
 }
 
@@ -245,10 +245,12 @@ pub(in crate::api) async fn create(
     let request = Request { operation, ..request(&app, &caller, customer, command, caller.now()) };
     let done = app.service.execute(request).await?;
     await_effects(&app, shard_key, &done).await?;
-    let payment = done.payments.first().ok_or(ServiceError::Unavailable)?;
+    // What was due by then may have made payments for invoices as well.
+    let bought = |payment: &&Payment| payment.purpose.purchase().is_some_and(|purchase| !purchase.automatic);
+    let payment = done.payments.iter().find(bought).ok_or(ServiceError::Unavailable)?;
     let row = find(&app, &caller, (shard_key, payment.id)).await?;
     let status = if row.payment.state == PaymentState::Pending { StatusCode::ACCEPTED } else { StatusCode::CREATED };
-    Ok(replayed(answer(status, PurchaseView::of(&caller, &row)), done.replayed))
+    Ok(replayed(answer(status, PurchaseView::of(&caller, &row)?), done.replayed))
 }
 
 /// A purchase
@@ -262,10 +264,14 @@ pub(in crate::api) async fn get(
     caller.require(Scope::Read)?;
     let row = find(&app, &caller, public_id(&id, Kind::Purchase)?).await;
     let row = row.map_err(|problem| match problem.code() {
-        "unknown_payment" => Problem::not_found("unknown_purchase", "there is no purchase with this id"),
+        "unknown_payment" => unknown(),
         _ => problem,
     })?;
-    Ok(answer(StatusCode::OK, PurchaseView::of(&caller, &row)))
+    Ok(answer(StatusCode::OK, PurchaseView::of(&caller, &row)?))
+}
+
+fn unknown() -> Problem {
+    Problem::not_found("unknown_purchase", "there is no purchase with this id")
 }
 
 /// A payment that the caller may see.

@@ -110,6 +110,9 @@ impl EntryView {
             EntryKind::Charge | EntryKind::Repricing => Kind::Charge,
             EntryKind::Grant | EntryKind::Repayment | EntryKind::Expiry | EntryKind::Void => Kind::Grant,
             EntryKind::Refund => Kind::Refund,
+            EntryKind::Invoice => Kind::Invoice,
+            EntryKind::InvoicePayment => Kind::Payment,
+            EntryKind::CreditNote => Kind::CreditNote,
         };
         let public = |kind, id| PublicId { kind, shard_key, id }.to_string();
         Self {

@@ -1,0 +1,541 @@
+//! Billing: how an invoice is made of what is owed, the lines that a subscription adds, its discounts and its taxes; what
+//! the ledger says of it; and what can be done with it afterwards.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::dunning::{Dunning, micros, tax_share};
+use crate::effect::Effect;
+use crate::id::operation_id;
+use crate::invoice::{
+    CreditNote, Invoice, InvoiceChange, InvoiceReason, InvoiceState, Line, LineKind, OpenInvoice, PendingLine,
+    Standing, Unbilled, minor_units, sum,
+};
+use crate::ledger::{Account, EntryKind};
+use crate::money::{Asset, Micros, Money, Rounding};
+use crate::payment::Collection;
+use crate::period::{Period, month_of};
+use crate::purchase::CollectionRequest;
+use crate::refusal::Refusal;
+use crate::subscription::Subscription;
+use crate::tax::{TaxRate, taxes};
+use crate::wallet::Draft;
+
+/// The most lines that may wait for the next invoice, so that a customer's row stays small.
+pub const MOST_PENDING_LINES: usize = 200;
+
+/// How a tenant bills.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Billing {
+    /// The taxes on every line.
+    pub taxes: Vec<TaxRate>,
+    /// The least that the provider collects, in minor units; what is below goes to the next invoice.
+    pub minimums: BTreeMap<Asset, i64>,
+    /// When collecting is tried again, and what then.
+    pub dunning: Dunning,
+    /// How many days a customer has that pays by itself.
+    pub days_until_due: u16,
+}
+
+/// Something to be billed once, with the next invoice in its currency.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ItemRequest {
+    /// Its id: from the operation key, or drawn for it.
+    pub id: Uuid,
+    /// What it is, as the customer reads it.
+    pub title: Arc<str>,
+    /// What one costs; below zero for something that is given back.
+    pub price: Money,
+    /// How many.
+    pub quantity: u32,
+}
+
+/// What is done with an invoice.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum InvoiceStep {
+    /// What is left of it is to be paid.
+    Pay {
+        /// The id of the payment: from the operation key, or drawn for it.
+        payment: Uuid,
+        /// How.
+        collection: CollectionRequest,
+    },
+    /// It is taken back.
+    Void,
+    /// Nobody expects it to be paid any more.
+    WriteOff,
+    /// A part of it is taken back: of what is left to pay, or, when it is paid, to the customer's credit.
+    Credit {
+        /// The id of the credit note: from the operation key, or drawn for it.
+        id: Uuid,
+        /// How much, in minor units, with tax.
+        minor: i64,
+        /// Why.
+        reason: Option<Arc<str>>,
+    },
+}
+
+/// An invoice to be made.
+pub(crate) struct Bill<'a> {
+    pub(crate) id: Uuid,
+    pub(crate) subscription: Option<&'a Subscription>,
+    pub(crate) reason: InvoiceReason,
+    pub(crate) currency: Asset,
+    pub(crate) period: Period,
+    /// Usage of periods that began before this is on it; none where it is nothing.
+    pub(crate) usage_before: Option<Timestamp>,
+    /// What its subscription adds.
+    pub(crate) lines: Vec<Line>,
+    /// The least that usage comes to.
+    pub(crate) commitment: i64,
+}
+
+/// The debt that goes on an invoice.
+#[derive(Default)]
+struct Debt {
+    lines: Vec<Line>,
+    /// What leaves the receivable.
+    taken: Micros,
+    /// What of that is not on the invoice, because a line was rounded down for good.
+    written_off: Micros,
+    /// What is on the invoice above it, because a line was rounded up.
+    added: Micros,
+    /// What stays for a later invoice.
+    kept: Vec<Unbilled>,
+}
+
+impl Draft<'_> {
+    /// Makes an invoice, and carries or opens it. Nothing where there is nothing to ask for.
+    pub(crate) fn bill(&mut self, bill: Bill<'_>) -> Result<Option<Uuid>, Refusal> {
+        let currency = bill.currency.clone();
+        let per_minor = Money { minor: 1, currency: currency.clone() }.micros()?.get();
+        let debt = self.debt(&bill, per_minor)?;
+        let owner = bill.subscription.map(|subscription| subscription.id);
+        let waits = |pending: &PendingLine| {
+            pending.currency == currency && (pending.subscription.is_none() || pending.subscription == owner)
+        };
+        let (ready, later): (Vec<_>, Vec<_>) =
+            self.decision.customer.state.pending_lines.iter().cloned().partition(waits);
+        let mut lines = debt.lines.clone();
+        if bill.commitment > 0 {
+            lines.extend(self.commitment_line(&bill, &lines, per_minor)?);
+        }
+        lines.extend(ready.into_iter().map(|pending| pending.line));
+        lines.extend(bill.lines.iter().filter(|line| line.minor != 0).cloned());
+        if lines.iter().all(|line| line.minor == 0) {
+            return Ok(None);
+        }
+        self.discount(&mut lines, &bill)?;
+        for line in &mut lines {
+            line.taxes = taxes(&self.catalog.billing.taxes, line.minor - line.discount)?;
+        }
+        let carried_in = self.decision.customer.state.carried.get(&currency).copied().unwrap_or_default();
+        if carried_in != 0 {
+            lines.push(Line::whole(LineKind::Carried, "From earlier invoices", 1, carried_in, per_minor)?);
+        }
+        let state = &mut self.decision.customer.state;
+        state.unbilled.clone_from(&debt.kept);
+        state.pending_lines = later;
+        let owed = self.decision.customer.owed(&currency).minus(debt.taken)?;
+        self.set_debt(&currency, owed);
+        let invoice = self.draw_up(bill, lines)?;
+        self.book_invoice(&invoice, &debt, carried_in)?;
+        let id = invoice.id;
+        self.open(invoice);
+        Ok(Some(id))
+    }
+
+    /// What is owed and belongs on the invoice: usage by meter, price and period, and then what is owed besides.
+    fn debt(&self, bill: &Bill<'_>, per_minor: i64) -> Result<Debt, Refusal> {
+        let state = &self.decision.customer.state;
+        let Some(before) = bill.usage_before else {
+            return Ok(Debt { kept: state.unbilled.clone(), ..Debt::default() });
+        };
+        let mut debt = Debt::default();
+        let mut itemised = Micros::ZERO;
+        for usage in &state.unbilled {
+            if usage.asset != bill.currency {
+                debt.kept.push(usage.clone());
+                continue;
+            }
+            itemised = itemised.plus(usage.owed)?;
+            if usage.period >= before {
+                debt.kept.push(usage.clone());
+                continue;
+            }
+            let minor = minor_units(usage.owed, per_minor, usage.rounding);
+            let whole = micros(minor, &bill.currency)?;
+            let carries = usage.rounding == Rounding::Down;
+            debt.taken = debt.taken.plus(if carries { whole } else { usage.owed })?;
+            if !carries {
+                debt.written_off = debt.written_off.plus(usage.owed.minus(whole)?.max(Micros::ZERO))?;
+                debt.added = debt.added.plus(whole.minus(usage.owed)?.max(Micros::ZERO))?;
+            }
+            debt.lines.push(self.usage_line(usage, bill.period, minor));
+        }
+        let rest = self.decision.customer.owed(&bill.currency).minus(itemised)?;
+        let minor = minor_units(rest, per_minor, Rounding::Down);
+        if minor > 0 {
+            debt.taken = debt.taken.plus(micros(minor, &bill.currency)?)?;
+            let line = Line::whole(LineKind::Debt, "Owed besides", 1, minor, per_minor)?;
+            debt.lines.push(Line { exact: rest, ..line });
+        }
+        Ok(debt)
+    }
+
+    fn usage_line(&self, usage: &Unbilled, period: Period, minor: i64) -> Line {
+        let price = usage.price.as_ref();
+        let known = self.catalog.prices.iter().find(|known| Some(&known.version) == price);
+        let late = usage.period < period.start;
+        Line {
+            kind: LineKind::Usage { meter: usage.meter.clone(), price: price.cloned(), priced: usage.priced, late },
+            title: usage.meter.clone(),
+            quantity: usage.quantity,
+            unit_price: known.map(|price| price.unit_price()).unwrap_or_default(),
+            period: (!late).then_some(period),
+            exact: usage.owed,
+            minor,
+            discount: 0,
+            taxes: Vec::new(),
+        }
+    }
+
+    /// What usage is short of the minimum: counted by what the period's usage made of debt, invoiced before or not.
+    fn commitment_line(&self, bill: &Bill<'_>, lines: &[Line], per_minor: i64) -> Result<Option<Line>, Refusal> {
+        let in_time = |line: &&Line| matches!(line.kind, LineKind::Usage { late: false, .. });
+        let billed = sum(lines.iter().filter(in_time).map(|line| line.minor))?;
+        let spent = self.decision.customer.state.spent.as_ref();
+        let spent = spent.filter(|spent| spent.period == bill.period.start && spent.asset == bill.currency);
+        let spent = spent.map_or(0, |spent| minor_units(spent.amount, per_minor, Rounding::Down));
+        let short = bill.commitment - billed.max(spent);
+        if short <= 0 {
+            return Ok(None);
+        }
+        let line = Line::whole(LineKind::Commitment, "Minimum of the period", 1, short, per_minor)?;
+        Ok(Some(Line { period: Some(bill.period), ..line }))
+    }
+
+    fn discount(&mut self, lines: &mut [Line], bill: &Bill<'_>) -> Result<(), Refusal> {
+        let Some(coupon) = bill.subscription.and_then(|subscription| subscription.coupon.clone()) else {
+            return Ok(());
+        };
+        let minor: Vec<i64> = lines.iter().map(|line| line.minor).collect();
+        for (line, discount) in lines.iter_mut().zip(coupon.discounts(&minor, &bill.currency)?) {
+            line.discount = discount;
+        }
+        let owner = bill.subscription.map(|subscription| subscription.id);
+        let state = &mut self.decision.customer.state;
+        if let Some(subscription) = state.subscriptions.iter_mut().find(|known| Some(known.id) == owner) {
+            subscription.coupon = coupon.after_invoice();
+        }
+        Ok(())
+    }
+
+    /// The invoice of these lines.
+    fn draw_up(&self, bill: Bill<'_>, lines: Vec<Line>) -> Result<Invoice, Refusal> {
+        let total = lines.iter().map(Line::total).collect::<Result<Vec<_>, _>>().and_then(sum)?;
+        let minimum = self.catalog.billing.minimums.get(&bill.currency).copied().unwrap_or_default();
+        let carried = if total <= 0 || total < minimum { total } else { 0 };
+        let due = total - carried;
+        let by_invoice = bill.subscription.is_none_or(|subscription| subscription.by_invoice);
+        let due_at = self.due_date(if by_invoice { self.catalog.billing.days_until_due } else { 0 })?;
+        let open = due > 0;
+        Ok(Invoice {
+            id: bill.id,
+            number: None,
+            subscription: bill.subscription.map(|subscription| subscription.id),
+            reason: bill.reason,
+            subtotal: sum(lines.iter().map(|line| line.minor))?,
+            discount: sum(lines.iter().map(|line| line.discount))?,
+            tax: sum(lines.iter().flat_map(|line| &line.taxes).map(|tax| tax.minor))?,
+            total,
+            carried,
+            currency: bill.currency,
+            period: bill.period,
+            lines,
+            position: self.decision.customer.position,
+            created_at: self.now,
+            due_at,
+            standing: Standing {
+                state: if open { InvoiceState::Open } else { InvoiceState::Paid },
+                due,
+                paid: 0,
+                credited: 0,
+                attempts: 0,
+                next_attempt_at: Some(due_at).filter(|_| open && by_invoice),
+                payment: None,
+                changed_at: self.clock,
+            },
+        })
+    }
+
+    /// Writes what an invoice takes over of the debt, what it adds, its taxes and discounts, and what is carried.
+    fn book_invoice(&mut self, invoice: &Invoice, debt: &Debt, carried_in: i64) -> Result<(), Refusal> {
+        let (cause, currency) = ((EntryKind::Invoice, invoice.id), &invoice.currency);
+        let on_invoice = debt.taken.minus(debt.written_off)?;
+        self.post(cause, None, (Account::Invoiced, Account::Receivable), (currency, on_invoice))?;
+        self.post(cause, None, (Account::Revenue, Account::Receivable), (currency, debt.written_off))?;
+        self.post(cause, None, (Account::Invoiced, Account::Revenue), (currency, debt.added))?;
+        let sold = invoice.lines.iter().filter(|line| !line.is_debt() && line.is_taxed()).map(|line| line.minor);
+        let (sold, tax) = (sum(sold)?, |inclusive| {
+            let taxes = invoice.lines.iter().flat_map(|line| &line.taxes);
+            sum(taxes.filter(|tax| tax.inclusive == inclusive).map(|tax| tax.minor))
+        });
+        self.post_minor(cause, (Account::Invoiced, Account::Revenue), currency, sold)?;
+        self.post_minor(cause, (Account::Revenue, Account::Invoiced), currency, invoice.discount)?;
+        self.post_minor(cause, (Account::Invoiced, Account::Tax), currency, tax(false)?)?;
+        self.post_minor(cause, (Account::Revenue, Account::Tax), currency, tax(true)?)?;
+        self.carry(cause, Account::Invoiced, currency, -carried_in)?;
+        self.carry(cause, Account::Invoiced, currency, invoice.carried)
+    }
+
+    /// Writes an entry of minor units; below zero it goes the other way.
+    fn post_minor(
+        &mut self,
+        cause: (EntryKind, Uuid),
+        sides: (Account, Account),
+        currency: &Asset,
+        minor: i64,
+    ) -> Result<(), Refusal> {
+        let sides = if minor < 0 { (sides.1, sides.0) } else { sides };
+        self.post(cause, None, sides, (currency, micros(minor.abs(), currency)?))
+    }
+
+    fn open(&mut self, invoice: Invoice) {
+        let state = &mut self.decision.customer.state;
+        if let Some(subscription) = state.subscriptions.iter_mut().find(|known| Some(known.id) == invoice.subscription)
+        {
+            subscription.latest_invoice = Some(invoice.id);
+        }
+        if invoice.standing.state == InvoiceState::Open {
+            state.invoices.push(OpenInvoice {
+                id: invoice.id,
+                subscription: invoice.subscription,
+                currency: invoice.currency.clone(),
+                total: invoice.standing.due,
+                tax: invoice.tax,
+                standing: invoice.standing.clone(),
+            });
+        }
+        self.decision.invoices.push(invoice);
+    }
+
+    /// Something is to be billed once.
+    pub(crate) fn add_item(&mut self, request: &ItemRequest) -> Result<(), Refusal> {
+        self.refuse_closed()?;
+        let quantity = i64::from(request.quantity);
+        let minor = request.price.minor.checked_mul(quantity).ok_or(Refusal::AmountOutOfRange)?;
+        let per_minor = Money { minor: 1, currency: request.price.currency.clone() }.micros()?.get();
+        if minor == 0 {
+            return Err(Refusal::AmountOutOfRange);
+        }
+        let line = Line::whole(LineKind::Item { item: request.id }, &request.title, quantity, minor, per_minor)?;
+        let line = Line { unit_price: request.price.to_string(), ..line };
+        self.wait_for_invoice(None, &request.price.currency, line)
+    }
+
+    /// Keeps a line for the next invoice.
+    pub(crate) fn wait_for_invoice(
+        &mut self,
+        subscription: Option<Uuid>,
+        currency: &Asset,
+        line: Line,
+    ) -> Result<(), Refusal> {
+        let lines = &mut self.decision.customer.state.pending_lines;
+        if lines.len() >= MOST_PENDING_LINES {
+            return Err(Refusal::TooManyPendingLines { limit: MOST_PENDING_LINES });
+        }
+        lines.push(PendingLine { subscription, currency: currency.clone(), line });
+        Ok(())
+    }
+
+    /// Invoices what is owed, once for the period that is under way, in every currency of it.
+    pub(crate) fn invoice_usage(&mut self) -> Result<(), Refusal> {
+        let zone = &self.catalog.time_zone;
+        let state = &self.decision.customer.state;
+        let of_subscription = state.subscriptions.iter().find(|known| known.state.is_in_force());
+        let period = match of_subscription {
+            Some(subscription) => subscription.period,
+            None => month_of(self.now, zone)?,
+        };
+        if state.usage_invoiced == Some(period.start) {
+            return Ok(());
+        }
+        let currencies: Vec<Asset> = state.owed.keys().filter(|asset| asset.currency().is_some()).cloned().collect();
+        for currency in currencies {
+            let id = usage_invoice(self.decision.customer.id, period, &currency);
+            let invoice = self.bill(Bill {
+                id,
+                subscription: None,
+                reason: InvoiceReason::Usage,
+                currency,
+                period,
+                usage_before: Some(period.end),
+                lines: Vec::new(),
+                commitment: 0,
+            })?;
+            if let Some(invoice) = invoice {
+                self.decision.customer.state.usage_invoiced = Some(period.start);
+                self.collect_if_open(invoice)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries to collect an invoice, unless it was carried or settled when it was made, or its customer pays by itself.
+    pub(crate) fn collect_if_open(&mut self, invoice: Uuid) -> Result<(), Refusal> {
+        let open = self.decision.customer.state.invoices.iter().find(|open| open.id == invoice);
+        let Some(open) = open.filter(|_| self.refuse_closed().is_ok()) else { return Ok(()) };
+        let subscription = open.subscription;
+        let subscriptions = &self.decision.customer.state.subscriptions;
+        let by_invoice = subscriptions.iter().any(|known| Some(known.id) == subscription && known.by_invoice);
+        let has_method = self.decision.customer.state.payer.usual_method().is_some();
+        if by_invoice || (subscription.is_none() && !has_method) { Ok(()) } else { self.collect(invoice) }
+    }
+
+    /// Does something with an invoice; of one that is settled, the document is at hand.
+    pub(crate) fn step_invoice(
+        &mut self,
+        id: Uuid,
+        document: Option<&Invoice>,
+        step: &InvoiceStep,
+    ) -> Result<(), Refusal> {
+        match step {
+            InvoiceStep::Pay { payment, collection } => {
+                let collection: Collection = self.collection(collection)?;
+                self.pay_invoice(id, Some(*payment), collection, false)
+            }
+            InvoiceStep::Void => {
+                let index = self.open_invoice(id)?;
+                self.void_invoice(index)
+            }
+            InvoiceStep::WriteOff => {
+                let index = self.open_invoice(id)?;
+                let standing = &mut self.decision.customer.state.invoices[index].standing;
+                (standing.state, standing.next_attempt_at) = (InvoiceState::Uncollectible, None);
+                self.invoice_changed(index);
+                Ok(())
+            }
+            InvoiceStep::Credit { id: note, minor, reason } => match self.open_invoice(id) {
+                Ok(index) => self.credit_open(index, *note, *minor, reason.clone()),
+                Err(refusal) => {
+                    let document = document.filter(|document| document.id == id).ok_or(refusal)?;
+                    self.credit_paid(document, *note, *minor, reason.clone())
+                }
+            },
+        }
+    }
+
+    /// Takes an open invoice back: what is left of it was not sold after all.
+    pub(crate) fn void_invoice(&mut self, index: usize) -> Result<(), Refusal> {
+        let open = self.decision.customer.state.invoices[index].clone();
+        self.take_off(&open, (EntryKind::Invoice, open.id), open.standing.due, Account::Invoiced)?;
+        let payment = open.standing.payment;
+        self.decision.customer.state.invoices[index].standing.due = 0;
+        self.settle_invoice(index, InvoiceState::Void)?;
+        if let Some(payment) = payment {
+            self.effect(Effect::CancelPayment { payment }, self.clock);
+        }
+        Ok(())
+    }
+
+    /// Reverses so much of an invoice, with the tax in it, against this account.
+    fn take_off(
+        &mut self,
+        open: &OpenInvoice,
+        cause: (EntryKind, Uuid),
+        minor: i64,
+        against: Account,
+    ) -> Result<i64, Refusal> {
+        let before = open.standing.credited;
+        let tax = tax_share(open, before, minor)?;
+        self.post_minor(cause, (Account::Tax, against), &open.currency, tax)?;
+        self.post_minor(cause, (Account::Revenue, against), &open.currency, minor - tax)?;
+        Ok(tax)
+    }
+
+    fn credit_open(&mut self, index: usize, id: Uuid, minor: i64, reason: Option<Arc<str>>) -> Result<(), Refusal> {
+        let open = self.decision.customer.state.invoices[index].clone();
+        if minor <= 0 || minor > open.standing.due {
+            return Err(Refusal::CreditTooLarge { left: Money { minor: open.standing.due, currency: open.currency } });
+        }
+        let tax = self.take_off(&open, (EntryKind::CreditNote, id), minor, Account::Invoiced)?;
+        self.note_credit(CreditNote {
+            id,
+            invoice: open.id,
+            minor,
+            tax,
+            currency: open.currency,
+            reason,
+            to_balance: false,
+            position: self.decision.customer.position,
+            created_at: self.now,
+        });
+        let standing = &mut self.decision.customer.state.invoices[index].standing;
+        standing.due -= minor;
+        standing.credited += minor;
+        if standing.due > 0 {
+            self.invoice_changed(index);
+            return Ok(());
+        }
+        self.settle_invoice(index, InvoiceState::Paid)?;
+        if let Some(payment) = open.standing.payment {
+            self.effect(Effect::CancelPayment { payment }, self.clock);
+        }
+        self.after_payment(open.subscription)
+    }
+
+    fn credit_paid(
+        &mut self,
+        invoice: &Invoice,
+        id: Uuid,
+        minor: i64,
+        reason: Option<Arc<str>>,
+    ) -> Result<(), Refusal> {
+        let standing = &invoice.standing;
+        let asked = invoice.total - invoice.carried;
+        let left = if standing.state == InvoiceState::Paid { asked - standing.credited } else { 0 };
+        if minor <= 0 || minor > left {
+            return Err(Refusal::CreditTooLarge { left: Money { minor: left, currency: invoice.currency.clone() } });
+        }
+        let settled = OpenInvoice {
+            id: invoice.id,
+            subscription: invoice.subscription,
+            currency: invoice.currency.clone(),
+            total: asked,
+            tax: invoice.tax,
+            standing: standing.clone(),
+        };
+        let cause = (EntryKind::CreditNote, id);
+        let tax = tax_share(&settled, standing.credited, minor)?;
+        self.carry(cause, Account::Revenue, &settled.currency, -minor)?;
+        self.post_minor(cause, (Account::Tax, Account::Revenue), &settled.currency, tax)?;
+        self.note_credit(CreditNote {
+            id,
+            invoice: invoice.id,
+            minor,
+            tax,
+            currency: settled.currency,
+            reason,
+            to_balance: true,
+            position: self.decision.customer.position,
+            created_at: self.now,
+        });
+        let credited = Standing { credited: standing.credited + minor, changed_at: self.clock, ..standing.clone() };
+        self.decision.invoice_changes.push(InvoiceChange { invoice: invoice.id, standing: credited });
+        Ok(())
+    }
+
+    fn note_credit(&mut self, note: CreditNote) {
+        self.decision.credit_notes.push(note);
+    }
+}
+
+/// The id of the invoice of a period's usage, which there is once.
+#[must_use]
+pub fn usage_invoice(customer: Uuid, period: Period, currency: &Asset) -> Uuid {
+    operation_id(customer, "usage_invoice", &format!("{}/{currency}", period.start.as_microsecond()))
+}

@@ -1,0 +1,328 @@
+//! Collecting invoices: with the usual payment method at once, and again by a schedule when that does not work; then what
+//! the tenant file says becomes of the subscription.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::effect::Effect;
+use crate::id::operation_id;
+use crate::invoice::{InvoiceChange, InvoiceState, OpenInvoice, Standing};
+use crate::ledger::{Account, EntryKind};
+use crate::money::{Asset, Micros, Money};
+use crate::payment::{Collection, Payment, PaymentState, Purpose};
+use crate::refusal::Refusal;
+use crate::subscription::SubscriptionState;
+use crate::wallet::Draft;
+
+/// When collecting is tried again, and what happens after the last time.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Dunning {
+    /// Days from each attempt that did not work to the next.
+    pub retry_days: Vec<u16>,
+    /// What becomes of the subscription when the last attempt did not work.
+    pub then: AfterDunning,
+    /// Whether nobody expects the invoice to be paid from then on.
+    pub write_off: bool,
+}
+
+impl Default for Dunning {
+    fn default() -> Self {
+        Self { retry_days: vec![3, 5, 7], then: AfterDunning::Cancel, write_off: true }
+    }
+}
+
+/// What becomes of a subscription whose invoice could not be collected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AfterDunning {
+    /// It ends.
+    #[default]
+    Cancel,
+    /// It waits, without anything of it being given, until its invoices are paid.
+    Unpaid,
+    /// It goes on, past due.
+    PastDue,
+}
+
+/// What a payment for an invoice is for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct InvoicePayment {
+    /// The invoice.
+    pub invoice: Uuid,
+    /// Whether farthing collects it by itself.
+    pub automatic: bool,
+}
+
+impl Draft<'_> {
+    /// Tries to collect an open invoice with the usual payment method. Without one, it stays open.
+    pub(crate) fn collect(&mut self, invoice: Uuid) -> Result<(), Refusal> {
+        let method = self.decision.customer.state.payer.usual_method().cloned();
+        match method {
+            Some(method) => self.pay_invoice(invoice, None, Collection::OffSession { method }, true),
+            None => self.attempt_without_payment(invoice),
+        }
+    }
+
+    /// Records a payment for what is left of an invoice, and asks the provider for it.
+    pub(crate) fn pay_invoice(
+        &mut self,
+        invoice: Uuid,
+        id: Option<Uuid>,
+        collection: Collection,
+        automatic: bool,
+    ) -> Result<(), Refusal> {
+        let index = self.open_invoice(invoice)?;
+        let open = &mut self.decision.customer.state.invoices[index];
+        open.standing.attempts = open.standing.attempts.saturating_add(u16::from(automatic));
+        let attempt = format!("{}/{}", open.standing.attempts, self.decision.customer.position);
+        let id = id.unwrap_or_else(|| operation_id(invoice, "payment", &attempt));
+        let amount = Money { minor: open.standing.due, currency: open.currency.clone() };
+        let former = open.standing.payment.replace(id).filter(|_| open.standing.state == InvoiceState::Open);
+        if automatic {
+            open.standing.next_attempt_at = None;
+        }
+        self.decision.payments.push(Payment {
+            id,
+            purpose: Purpose::Invoice(InvoicePayment { invoice, automatic }),
+            amount,
+            collection,
+            state: PaymentState::Pending,
+            reference: None,
+            client_secret: None,
+            page: None,
+            failure: None,
+            refunds: Vec::new(),
+            dispute: None,
+            position: self.decision.customer.position,
+            created_at: self.clock,
+            paid_at: None,
+        });
+        // Only one payment is meant to come true; should both, the second is to the customer's credit.
+        if let Some(payment) = former {
+            self.effect(Effect::CancelPayment { payment }, self.clock);
+        }
+        self.effect(Effect::CreatePayment { payment: id }, self.clock);
+        self.invoice_changed(index);
+        Ok(())
+    }
+
+    /// Takes note of what became of a payment for an invoice.
+    pub(crate) fn note_invoice_payment(
+        &mut self,
+        before: PaymentState,
+        payment: &Payment,
+        purpose: &InvoicePayment,
+    ) -> Result<(), Refusal> {
+        if before == payment.state {
+            return Ok(());
+        }
+        if payment.state == PaymentState::Paid {
+            return self.invoice_paid(payment, purpose.invoice);
+        }
+        let current = self.decision.customer.state.invoices.iter().find(|open| open.id == purpose.invoice);
+        let is_current = current.is_some_and(|open| open.standing.payment == Some(payment.id));
+        // The customer has been asked to act, or nothing more comes of it; a payment that the customer makes can be
+        // tried again by the customer.
+        let failed = match payment.state {
+            PaymentState::Failed | PaymentState::Canceled => true,
+            PaymentState::RequiresPayment | PaymentState::RequiresAction => {
+                !matches!(before, PaymentState::RequiresPayment | PaymentState::RequiresAction)
+            }
+            PaymentState::Pending | PaymentState::Processing | PaymentState::Paid => false,
+        };
+        let waits = matches!(before, PaymentState::RequiresPayment | PaymentState::RequiresAction);
+        if is_current && purpose.automatic && failed && !waits {
+            self.attempt_failed(purpose.invoice)?;
+        }
+        Ok(())
+    }
+
+    /// The money for an invoice is there. What comes for an invoice that is settled already is to the customer's credit.
+    fn invoice_paid(&mut self, payment: &Payment, invoice: Uuid) -> Result<(), Refusal> {
+        let currency = &payment.amount.currency;
+        let index = self.decision.customer.state.invoices.iter().position(|open| open.id == invoice);
+        let due = index.map_or(0, |index| self.decision.customer.state.invoices[index].standing.due);
+        let used = payment.amount.minor.min(due);
+        let cause = (EntryKind::InvoicePayment, payment.id);
+        let micros = |minor| Money { minor, currency: currency.clone() }.micros();
+        self.post(cause, None, (Account::Cash, Account::Invoiced), (currency, micros(used)?))?;
+        let excess = payment.amount.minor - used;
+        self.carry(cause, Account::Cash, currency, -excess)?;
+        let Some(index) = index else { return Ok(()) };
+        let open = &mut self.decision.customer.state.invoices[index];
+        open.standing.due -= used;
+        open.standing.paid += used;
+        if open.standing.due == 0 {
+            let subscription = open.subscription;
+            self.settle_invoice(index, InvoiceState::Paid)?;
+            self.after_payment(subscription)?;
+        } else {
+            self.invoice_changed(index);
+        }
+        Ok(())
+    }
+
+    /// Tells the subscription that one of its invoices is paid.
+    pub(crate) fn after_payment(&mut self, subscription: Option<Uuid>) -> Result<(), Refusal> {
+        let Some(index) = subscription.and_then(|id| self.find_subscription(id).ok()) else { return Ok(()) };
+        let state = &self.decision.customer.state;
+        let id = state.subscriptions[index].id;
+        let others = state.invoices.iter().any(|open| {
+            open.subscription == Some(id)
+                && (open.standing.state == InvoiceState::Uncollectible || open.standing.attempts > 0)
+        });
+        match state.subscriptions[index].state {
+            SubscriptionState::Incomplete => self.activate(index),
+            SubscriptionState::PastDue if !others => {
+                self.move_subscription(index, SubscriptionState::Active);
+                Ok(())
+            }
+            SubscriptionState::Unpaid if !others => self.begin_anew(index),
+            _ => Ok(()),
+        }
+    }
+
+    /// There was nothing to try it with, or nobody but the customer is to pay it: that counts as an attempt.
+    fn attempt_without_payment(&mut self, invoice: Uuid) -> Result<(), Refusal> {
+        if let Some(open) = self.decision.customer.state.invoices.iter_mut().find(|open| open.id == invoice) {
+            open.standing.attempts = open.standing.attempts.saturating_add(1);
+        }
+        self.attempt_failed(invoice)
+    }
+
+    /// An attempt did not work: plans the next, or gives up.
+    fn attempt_failed(&mut self, invoice: Uuid) -> Result<(), Refusal> {
+        let Ok(index) = self.open_invoice(invoice) else { return Ok(()) };
+        let open = &self.decision.customer.state.invoices[index];
+        let (subscription, attempts) = (open.subscription, open.standing.attempts.max(1));
+        let found = subscription.and_then(|id| self.find_subscription(id).ok());
+        let state = found.map(|index| self.decision.customer.state.subscriptions[index].state);
+        if state == Some(SubscriptionState::Incomplete) {
+            // Its first invoice waits for the customer, and for no longer than the subscription does.
+            self.invoice_changed(index);
+            return Ok(());
+        }
+        let dunning = &self.catalog.billing.dunning;
+        let days = dunning.retry_days.get(usize::from(attempts) - 1).copied();
+        if let Some(days) = days {
+            let at = self.clock.checked_add(SignedDuration::from_hours(24 * i64::from(days)));
+            let open = &mut self.decision.customer.state.invoices[index];
+            open.standing.next_attempt_at = Some(at.map_err(|_| Refusal::AmountOutOfRange)?);
+            self.invoice_changed(index);
+            if let Some(index) = found.filter(|_| state == Some(SubscriptionState::Active)) {
+                self.move_subscription(index, SubscriptionState::PastDue);
+            }
+            return Ok(());
+        }
+        self.give_up(index, found)
+    }
+
+    fn give_up(&mut self, index: usize, subscription: Option<usize>) -> Result<(), Refusal> {
+        let dunning = self.catalog.billing.dunning.clone();
+        let open = &mut self.decision.customer.state.invoices[index];
+        open.standing.next_attempt_at = None;
+        if dunning.write_off {
+            open.standing.state = InvoiceState::Uncollectible;
+        }
+        self.invoice_changed(index);
+        let Some(subscription) = subscription else { return Ok(()) };
+        match dunning.then {
+            AfterDunning::Cancel => self.end_subscription(subscription, SubscriptionState::Canceled),
+            AfterDunning::Unpaid => {
+                self.move_subscription(subscription, SubscriptionState::Unpaid);
+                Ok(())
+            }
+            AfterDunning::PastDue => {
+                self.move_subscription(subscription, SubscriptionState::PastDue);
+                Ok(())
+            }
+        }
+    }
+
+    /// Does what is due for an invoice: tries again, or, where nobody collects it, finds it overdue.
+    pub(crate) fn invoice_is_due(&mut self, index: usize) -> Result<(), Refusal> {
+        let open = &mut self.decision.customer.state.invoices[index];
+        let (id, subscription) = (open.id, open.subscription);
+        open.standing.next_attempt_at = None;
+        let state = &self.decision.customer.state;
+        let of = subscription.and_then(|id| state.subscriptions.iter().find(|known| known.id == id));
+        if of.is_some_and(|subscription| subscription.by_invoice) {
+            return self.attempt_without_payment(id);
+        }
+        self.collect(id)
+    }
+
+    /// Where the open invoice of this id stands in the row.
+    pub(crate) fn open_invoice(&self, id: Uuid) -> Result<usize, Refusal> {
+        self.decision.customer.state.invoices.iter().position(|open| open.id == id).ok_or(Refusal::InvoiceSettled)
+    }
+
+    /// Records how an invoice stands now.
+    pub(crate) fn invoice_changed(&mut self, index: usize) {
+        let clock = self.clock;
+        let open = &mut self.decision.customer.state.invoices[index];
+        open.standing.changed_at = clock;
+        let change = (open.id, open.standing.clone());
+        self.record_standing(change);
+    }
+
+    fn record_standing(&mut self, (invoice, standing): (Uuid, Standing)) {
+        match self.decision.invoices.iter_mut().find(|made| made.id == invoice) {
+            Some(made) => made.standing = standing,
+            None => self.decision.invoice_changes.push(InvoiceChange { invoice, standing }),
+        }
+    }
+
+    /// Settles an open invoice: nothing more is expected of it.
+    pub(crate) fn settle_invoice(&mut self, index: usize, state: InvoiceState) -> Result<OpenInvoice, Refusal> {
+        let clock = self.clock;
+        let mut open = self.decision.customer.state.invoices.remove(index);
+        open.standing.state = state;
+        open.standing.next_attempt_at = None;
+        open.standing.changed_at = clock;
+        self.record_standing((open.id, open.standing.clone()));
+        Ok(open)
+    }
+
+    /// Leaves so many minor units to the next invoice; below zero they are in the customer's favour. `against` is the
+    /// account that they come from.
+    pub(crate) fn carry(
+        &mut self,
+        cause: (EntryKind, Uuid),
+        against: Account,
+        currency: &Asset,
+        minor: i64,
+    ) -> Result<(), Refusal> {
+        if minor == 0 {
+            return Ok(());
+        }
+        let amount = Money { minor: minor.abs(), currency: currency.clone() }.micros()?;
+        let sides = if minor > 0 { (Account::Carried, against) } else { (against, Account::Carried) };
+        self.post(cause, None, sides, (currency, amount))?;
+        let carried = &mut self.decision.customer.state.carried;
+        let after = carried.get(currency).copied().unwrap_or_default().checked_add(minor);
+        match after.ok_or(Refusal::AmountOutOfRange)? {
+            0 => carried.remove(currency),
+            after => carried.insert(currency.clone(), after),
+        };
+        Ok(())
+    }
+
+    /// When an invoice of this date is to be paid.
+    pub(crate) fn due_date(&self, days: u16) -> Result<Timestamp, Refusal> {
+        let due = self.now.checked_add(SignedDuration::from_hours(24 * i64::from(days)));
+        due.map_err(|_| Refusal::AmountOutOfRange)
+    }
+}
+
+/// The share of the tax in so much of a total, so that all shares come to all of it.
+pub(crate) fn tax_share(open: &OpenInvoice, before: i64, minor: i64) -> Result<i64, Refusal> {
+    let upto = |part: i64| i128::from(open.tax) * i128::from(part) / i128::from(open.total.max(1));
+    i64::try_from(upto(before + minor) - upto(before)).map_err(|_| Refusal::AmountOutOfRange)
+}
+
+/// For entries: so many minor units of a currency.
+pub(crate) fn micros(minor: i64, currency: &Asset) -> Result<Micros, Refusal> {
+    Money { minor, currency: currency.clone() }.micros()
+}

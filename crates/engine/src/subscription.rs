@@ -1,0 +1,534 @@
+//! Subscriptions: a plan in force for a customer, period by period. One state machine, with the names that Stripe gives
+//! its states; farthing renews a subscription itself, or the provider does and says so.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::billing::Bill;
+use crate::coupon::Coupon;
+use crate::id::operation_id;
+use crate::invoice::{InvoiceReason, Line, LineKind};
+use crate::money::Money;
+use crate::period::{Interval, IntervalUnit, Period, boundary, period_at};
+use crate::plan::{AddOn, Plan};
+use crate::proration::{Proration, rest_of};
+use crate::purchase::CollectionRequest;
+use crate::refusal::Refusal;
+use crate::wallet::Draft;
+
+/// How long a subscription waits for its first payment, as Stripe's do.
+pub const INCOMPLETE_LASTS: SignedDuration = SignedDuration::from_hours(23);
+
+/// The most of one plan or add-on that a subscription may have.
+pub const MOST_QUANTITY: u32 = 1_000_000;
+
+/// How a subscription stands.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SubscriptionState {
+    /// Its first invoice is not paid yet.
+    Incomplete,
+    /// Its first invoice was not paid in time. It has ended.
+    IncompleteExpired,
+    /// It is free for now.
+    Trialing,
+    /// It is paid for.
+    Active,
+    /// An invoice of it could not be collected yet.
+    PastDue,
+    /// It has ended.
+    Canceled,
+    /// It waits until its invoices are paid.
+    Unpaid,
+    /// It waits until somebody lets it go on.
+    Paused,
+}
+
+impl SubscriptionState {
+    /// Its stored name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Incomplete => "incomplete",
+            Self::IncompleteExpired => "incomplete_expired",
+            Self::Trialing => "trialing",
+            Self::Active => "active",
+            Self::PastDue => "past_due",
+            Self::Canceled => "canceled",
+            Self::Unpaid => "unpaid",
+            Self::Paused => "paused",
+        }
+    }
+
+    /// Whether its customer has what the plan gives.
+    #[must_use]
+    pub const fn is_in_force(self) -> bool {
+        matches!(self, Self::Trialing | Self::Active | Self::PastDue)
+    }
+
+    /// Whether it is over.
+    #[must_use]
+    pub const fn has_ended(self) -> bool {
+        matches!(self, Self::IncompleteExpired | Self::Canceled)
+    }
+}
+
+/// Who renews a subscription.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SubscriptionSource {
+    /// Farthing: it closes the periods, invoices and collects.
+    Own,
+    /// The provider: it collects the fee, and says how the subscription stands.
+    Provider,
+}
+
+/// What a subscription is for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Terms {
+    /// The plan's name.
+    pub plan: Arc<str>,
+    /// The version of the plan.
+    pub version: Arc<str>,
+    /// How many.
+    pub quantity: u32,
+    /// What is booked with it for every period, as it was when it was booked, each with how many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub add_ons: Vec<(AddOn, u32)>,
+}
+
+/// A subscription.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Subscription {
+    /// Its id.
+    pub id: Uuid,
+    /// What it is for.
+    #[serde(flatten)]
+    pub terms: Terms,
+    /// How it stands.
+    pub state: SubscriptionState,
+    /// Who renews it.
+    pub source: SubscriptionSource,
+    /// The provider's id of it, where the provider has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Arc<str>>,
+    /// When the provider was last asked how it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::customer::optional_micros")]
+    pub seen_at: Option<Timestamp>,
+    /// What its periods are counted from.
+    #[serde(with = "jiff::fmt::serde::timestamp::microsecond::required")]
+    pub anchor: Timestamp,
+    /// The period under way.
+    pub period: Period,
+    /// When its trial ends, or has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::customer::optional_micros")]
+    pub trial_end: Option<Timestamp>,
+    /// Whether it ends with the period.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancel_at_period_end: bool,
+    /// What it is for from the next period on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_terms: Option<Terms>,
+    /// When it goes on by itself after a pause.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::customer::optional_micros")]
+    pub resumes_at: Option<Timestamp>,
+    /// What is taken off its invoices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coupon: Option<Coupon>,
+    /// Whether the customer pays its invoices by itself, and nobody collects them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_invoice: bool,
+    /// Its newest invoice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest_invoice: Option<Uuid>,
+    /// How often what it includes was changed within a period.
+    #[serde(default)]
+    pub changes: u32,
+    /// When it began.
+    #[serde(with = "jiff::fmt::serde::timestamp::microsecond::required")]
+    pub started_at: Timestamp,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::customer::optional_micros")]
+    pub ended_at: Option<Timestamp>,
+}
+
+/// A subscription to begin.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SubscribeRequest {
+    /// Its id: from the operation key, or drawn for it.
+    pub id: Uuid,
+    /// The plan's name.
+    pub plan: Arc<str>,
+    /// How many.
+    pub quantity: u32,
+    /// What is booked with it, each with how many; what is not recurring is billed once.
+    pub add_ons: Vec<(Arc<str>, u32)>,
+    /// The code of a coupon.
+    pub coupon: Option<Arc<str>>,
+    /// How many days are free, in place of what the plan says.
+    pub trial_days: Option<u16>,
+    /// How its first invoice is paid; with the usual payment method where nothing is said and there is one, otherwise by
+    /// the customer's browser.
+    pub collection: Option<CollectionRequest>,
+    /// Whether the customer pays its invoices by itself, and nobody collects them.
+    pub by_invoice: bool,
+}
+
+/// What to change of a subscription; what is `None` stays.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TermsChange {
+    /// The plan's name; its version becomes the one that is sold now.
+    pub plan: Option<Arc<str>>,
+    /// How many.
+    pub quantity: Option<u32>,
+    /// What is booked with it.
+    pub add_ons: Option<Vec<(Arc<str>, u32)>>,
+}
+
+/// When a subscription changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ChangeTime {
+    /// Now; with what becomes of the difference for the rest of the period.
+    Now(Proration),
+    /// With the next period.
+    NextPeriod,
+}
+
+/// What is done with a subscription.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SubscriptionStep {
+    /// It is for something else.
+    Change(TermsChange, ChangeTime),
+    /// It ends now. Where it is prorated, the rest of its fee is given back.
+    Cancel {
+        /// Whether the rest of the fee is given back.
+        prorate: bool,
+    },
+    /// It ends with the period.
+    CancelAtPeriodEnd,
+    /// It goes on after all, and stays what it is.
+    Keep,
+    /// It waits.
+    Pause {
+        /// When it goes on by itself.
+        resumes_at: Option<Timestamp>,
+    },
+    /// It goes on.
+    Resume,
+}
+
+impl Draft<'_> {
+    /// Begins a subscription: with its trial, or with its first invoice.
+    pub(crate) fn subscribe(&mut self, request: &SubscribeRequest) -> Result<(), Refusal> {
+        self.require_active()?;
+        let catalog = self.catalog;
+        if !catalog.plans.several_subscriptions && !self.decision.customer.state.subscriptions.is_empty() {
+            return Err(Refusal::AlreadySubscribed);
+        }
+        let plan = catalog.plans.current(&request.plan)?;
+        if plan.provider_price.is_some() {
+            return Err(Refusal::ProviderSubscription);
+        }
+        let (terms, once) = self.terms(plan, request.quantity, &request.add_ons)?;
+        let coupon = request.coupon.as_ref().map(|code| catalog.plans.coupon(code).cloned()).transpose()?;
+        let collection = request.collection.as_ref().map(|collection| self.collection(collection)).transpose()?;
+        let trial =
+            request.trial_days.unwrap_or(if self.decision.customer.state.had_trial { 0 } else { plan.trial_days });
+        let zone = &catalog.time_zone;
+        let (state, end) = if trial > 0 {
+            let days = Interval { unit: IntervalUnit::Day, count: trial };
+            (SubscriptionState::Trialing, boundary(self.now, days, 1, zone)?)
+        } else {
+            (SubscriptionState::Incomplete, boundary(self.now, plan.interval, 1, zone)?)
+        };
+        let subscription = Subscription {
+            id: request.id,
+            terms,
+            state,
+            source: SubscriptionSource::Own,
+            reference: None,
+            seen_at: None,
+            anchor: self.now,
+            period: Period { start: self.now, end },
+            trial_end: (trial > 0).then_some(end),
+            cancel_at_period_end: false,
+            next_terms: None,
+            resumes_at: None,
+            coupon,
+            by_invoice: request.by_invoice,
+            latest_invoice: None,
+            changes: 0,
+            started_at: self.now,
+            ended_at: None,
+        };
+        self.decision.customer.state.subscriptions.push(subscription.clone());
+        let index = self.decision.customer.state.subscriptions.len() - 1;
+        if trial > 0 {
+            self.decision.customer.state.had_trial = true;
+            for line in once {
+                self.wait_for_invoice(Some(request.id), &plan.fee.currency, line)?;
+            }
+            self.give_allowances(index, None)?;
+            self.record_subscription(index);
+            return Ok(());
+        }
+        let lines = fee_lines(plan, &subscription.terms, subscription.period)?.into_iter().chain(once).collect();
+        let invoice =
+            self.bill_subscription(&subscription, InvoiceReason::Start, subscription.period, None, lines, 0)?;
+        let invoice = invoice.filter(|id| self.open_invoice(*id).is_ok());
+        match (invoice, request.by_invoice) {
+            (None, _) | (Some(_), true) => self.activate(index)?,
+            (Some(invoice), false) => match collection {
+                Some(collection) => self.pay_invoice(invoice, None, collection, false)?,
+                None if self.payer().usual_method().is_some() => self.collect(invoice)?,
+                None => {
+                    let collection = crate::payment::Collection::OnSession { save_method: true };
+                    self.pay_invoice(invoice, None, collection, false)?;
+                }
+            },
+        }
+        self.record_subscription(index);
+        Ok(())
+    }
+
+    /// What a subscription is for, and what is billed with it once.
+    fn terms(&self, plan: &Plan, quantity: u32, add_ons: &[(Arc<str>, u32)]) -> Result<(Terms, Vec<Line>), Refusal> {
+        let sound = |quantity: u32| (1..=MOST_QUANTITY).contains(&quantity);
+        if !sound(quantity) || add_ons.iter().any(|(_, quantity)| !sound(*quantity)) {
+            return Err(Refusal::AmountOutOfRange);
+        }
+        let (mut recurring, mut once) = (Vec::new(), Vec::new());
+        for (name, quantity) in add_ons {
+            let add_on = self.catalog.plans.add_on(plan, name)?;
+            if add_on.fee.currency != plan.fee.currency {
+                return Err(Refusal::UnknownAddOn { add_on: name.to_string() });
+            }
+            if add_on.recurring {
+                recurring.push((add_on.clone(), *quantity));
+            } else {
+                let kind = LineKind::AddOn { add_on: add_on.name.clone() };
+                once.push(fee_line(kind, &add_on.title, &add_on.fee, *quantity, None)?);
+            }
+        }
+        let terms = Terms { plan: plan.name.clone(), version: plan.version.clone(), quantity, add_ons: recurring };
+        Ok((terms, once))
+    }
+
+    /// Does something with a subscription.
+    pub(crate) fn step_subscription(&mut self, id: Uuid, step: &SubscriptionStep) -> Result<(), Refusal> {
+        let index = self.find_subscription(id)?;
+        let subscription = &mut self.decision.customer.state.subscriptions[index];
+        if subscription.source == SubscriptionSource::Provider {
+            return Err(Refusal::ProviderSubscription);
+        }
+        let state = subscription.state;
+        let wrong = Refusal::SubscriptionState { state: state.as_str() };
+        match step {
+            SubscriptionStep::Change(change, when) if state.is_in_force() => {
+                return self.change_subscription(index, change, *when);
+            }
+            SubscriptionStep::Cancel { prorate } => return self.cancel_now(index, *prorate),
+            SubscriptionStep::CancelAtPeriodEnd if state.is_in_force() => subscription.cancel_at_period_end = true,
+            SubscriptionStep::Keep => (subscription.cancel_at_period_end, subscription.next_terms) = (false, None),
+            SubscriptionStep::Pause { resumes_at } if state.is_in_force() => {
+                if resumes_at.is_some_and(|at| at <= self.now) {
+                    return Err(Refusal::AlreadyExpired);
+                }
+                (subscription.state, subscription.resumes_at) = (SubscriptionState::Paused, *resumes_at);
+            }
+            SubscriptionStep::Resume if state == SubscriptionState::Paused => return self.resume(index),
+            SubscriptionStep::Change(..)
+            | SubscriptionStep::CancelAtPeriodEnd
+            | SubscriptionStep::Pause { .. }
+            | SubscriptionStep::Resume => return Err(wrong),
+        }
+        self.record_subscription(index);
+        Ok(())
+    }
+
+    fn change_subscription(&mut self, index: usize, change: &TermsChange, when: ChangeTime) -> Result<(), Refusal> {
+        let catalog = self.catalog;
+        let before = self.decision.customer.state.subscriptions[index].clone();
+        let old = catalog.plans.version(&before.terms.version, &before.terms.plan)?;
+        let plan = match &change.plan {
+            Some(name) => catalog.plans.current(name)?,
+            None => old,
+        };
+        if plan.provider_price.is_some() || plan.fee.currency != old.fee.currency {
+            return Err(Refusal::ProviderSubscription);
+        }
+        let quantity = change.quantity.unwrap_or(before.terms.quantity);
+        let (mut terms, once) = self.terms(plan, quantity, change.add_ons.as_deref().unwrap_or_default())?;
+        if change.add_ons.is_none() {
+            terms.add_ons.clone_from(&before.terms.add_ons);
+        }
+        for line in once {
+            self.wait_for_invoice(Some(before.id), &plan.fee.currency, line)?;
+        }
+        let ChangeTime::Now(proration) = when else {
+            self.decision.customer.state.subscriptions[index].next_terms = Some(terms);
+            self.record_subscription(index);
+            return Ok(());
+        };
+        let trialing = before.state == SubscriptionState::Trialing;
+        let prorated = proration != Proration::None && !trialing;
+        let mut lines = if prorated { self.rest_lines(&before, old, -1)? } else { Vec::new() };
+        let subscription = &mut self.decision.customer.state.subscriptions[index];
+        (subscription.terms, subscription.next_terms) = (terms, None);
+        if plan.interval != old.interval && !trialing {
+            return self.change_interval(index, &before, lines);
+        }
+        let after = subscription.clone();
+        if prorated {
+            lines.extend(self.rest_lines(&after, plan, 1)?);
+        }
+        self.adjust_allowances(index, &before)?;
+        if proration == Proration::Now {
+            let invoice = self.bill_subscription(&after, InvoiceReason::Change, after.period, None, lines, 0)?;
+            if let Some(invoice) = invoice {
+                self.collect_if_open(invoice)?;
+            }
+        } else {
+            for line in lines.into_iter().filter(|line| line.minor != 0) {
+                self.wait_for_invoice(Some(after.id), &plan.fee.currency, line)?;
+            }
+        }
+        self.record_subscription(index);
+        Ok(())
+    }
+
+    /// A period of another length begins now, and is invoiced now, with what is left of the old one given back.
+    fn change_interval(&mut self, index: usize, before: &Subscription, lines: Vec<Line>) -> Result<(), Refusal> {
+        self.take_allowances(before)?;
+        let subscription = &mut self.decision.customer.state.subscriptions[index];
+        subscription.anchor = self.now;
+        self.begin_period(index, before, InvoiceReason::Change, lines)
+    }
+
+    /// Ends a subscription now.
+    fn cancel_now(&mut self, index: usize, prorate: bool) -> Result<(), Refusal> {
+        let subscription = self.decision.customer.state.subscriptions[index].clone();
+        if prorate && matches!(subscription.state, SubscriptionState::Active) {
+            let plan = self.catalog.plans.version(&subscription.terms.version, &subscription.terms.plan)?;
+            for line in self.rest_lines(&subscription, plan, -1)? {
+                self.wait_for_invoice(Some(subscription.id), &plan.fee.currency, line)?;
+            }
+        }
+        let end = match subscription.state {
+            SubscriptionState::Incomplete => SubscriptionState::IncompleteExpired,
+            _ => SubscriptionState::Canceled,
+        };
+        self.end_subscription(index, end)
+    }
+
+    /// Goes on after a pause: within the period that was under way, or with a new one.
+    pub(crate) fn resume(&mut self, index: usize) -> Result<(), Refusal> {
+        let now = self.now;
+        let subscription = &mut self.decision.customer.state.subscriptions[index];
+        subscription.resumes_at = None;
+        if now >= subscription.period.end {
+            return self.begin_anew(index);
+        }
+        let trialing = subscription.trial_end.is_some_and(|end| end > now);
+        let state = if trialing { SubscriptionState::Trialing } else { SubscriptionState::Active };
+        self.move_subscription(index, state);
+        Ok(())
+    }
+
+    /// What the rest of the period is worth of each of a subscription's fees: to be added, or given back.
+    fn rest_lines(&self, subscription: &Subscription, plan: &Plan, sign: i64) -> Result<Vec<Line>, Refusal> {
+        let (now, period) = (self.now, subscription.period);
+        let rest = Period { start: now, end: period.end };
+        let prorate = |line: Line| -> Result<Line, Refusal> {
+            let per_minor = Money { minor: 1, currency: plan.fee.currency.clone() }.micros()?.get();
+            let minor = sign * rest_of(line.minor, period, now)?;
+            let title = if sign < 0 {
+                format!("Unused time of {}", line.title)
+            } else {
+                format!("Remaining time of {}", line.title)
+            };
+            let prorated = Line::whole(LineKind::Proration, &title, 1, minor, per_minor)?;
+            Ok(Line { quantity: line.quantity, unit_price: line.unit_price, period: Some(rest), ..prorated })
+        };
+        fee_lines(plan, &subscription.terms, period)?.into_iter().map(prorate).collect()
+    }
+
+    /// Where the subscription of this id stands in the row.
+    pub(crate) fn find_subscription(&self, id: Uuid) -> Result<usize, Refusal> {
+        let subscriptions = &self.decision.customer.state.subscriptions;
+        subscriptions.iter().position(|subscription| subscription.id == id).ok_or(Refusal::UnknownSubscription)
+    }
+
+    pub(crate) fn move_subscription(&mut self, index: usize, state: SubscriptionState) {
+        self.decision.customer.state.subscriptions[index].state = state;
+        self.record_subscription(index);
+    }
+
+    /// Takes a subscription down for the record, as it is now.
+    pub(crate) fn record_subscription(&mut self, index: usize) {
+        let subscription = self.decision.customer.state.subscriptions[index].clone();
+        self.record_ended(subscription);
+    }
+
+    pub(crate) fn record_ended(&mut self, subscription: Subscription) {
+        match self.decision.subscriptions.iter_mut().find(|known| known.id == subscription.id) {
+            Some(known) => *known = subscription,
+            None => self.decision.subscriptions.push(subscription),
+        }
+    }
+
+    /// Makes an invoice of a subscription, in its plan's currency.
+    pub(crate) fn bill_subscription(
+        &mut self,
+        subscription: &Subscription,
+        reason: InvoiceReason,
+        period: Period,
+        usage_before: Option<Timestamp>,
+        lines: Vec<Line>,
+        commitment: i64,
+    ) -> Result<Option<Uuid>, Refusal> {
+        let terms = &subscription.terms;
+        let currency = match self.catalog.plans.version(&terms.version, &terms.plan) {
+            Ok(plan) => plan.fee.currency.clone(),
+            Err(_) => self.catalog.currency.clone(),
+        };
+        let key = format!("{}/{}", self.now.as_microsecond(), self.decision.customer.position);
+        let id = operation_id(subscription.id, "invoice", &key);
+        let subscription = Some(subscription);
+        self.bill(Bill { id, subscription, reason, currency, period, usage_before, lines, commitment })
+    }
+}
+
+/// The fees of a period: the plan's and its recurring add-ons'.
+pub(crate) fn fee_lines(plan: &Plan, terms: &Terms, period: Period) -> Result<Vec<Line>, Refusal> {
+    let mut lines = Vec::new();
+    let of_plan = LineKind::Fee { plan: plan.version.clone() };
+    lines.push(fee_line(of_plan, &plan.title, &plan.fee, terms.quantity, Some(period))?);
+    for (add_on, quantity) in &terms.add_ons {
+        let kind = LineKind::AddOn { add_on: add_on.name.clone() };
+        lines.push(fee_line(kind, &add_on.title, &add_on.fee, *quantity, Some(period))?);
+    }
+    lines.retain(|line| line.minor != 0);
+    Ok(lines)
+}
+
+fn fee_line(kind: LineKind, title: &str, fee: &Money, quantity: u32, period: Option<Period>) -> Result<Line, Refusal> {
+    let quantity = i64::from(quantity);
+    let minor = fee.minor.checked_mul(quantity).ok_or(Refusal::AmountOutOfRange)?;
+    let per_minor = Money { minor: 1, currency: fee.currency.clone() }.micros()?.get();
+    let line = Line::whole(kind, title, quantity, minor, per_minor)?;
+    Ok(Line { unit_price: fee.to_string(), period, ..line })
+}
+
+/// The period that begins at an instant, of those counted from the anchor.
+pub(crate) fn period_from(
+    subscription: &Subscription,
+    interval: Interval,
+    at: Timestamp,
+    zone: &jiff::tz::TimeZone,
+) -> Result<Period, Refusal> {
+    Ok(Period { start: at, end: period_at(subscription.anchor, interval, at, zone)?.end })
+}
