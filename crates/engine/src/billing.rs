@@ -141,10 +141,11 @@ impl Draft<'_> {
         state.pending_lines = later;
         let owed = self.decision.customer.owed(&currency).minus(debt.taken)?;
         self.set_debt(&currency, owed);
+        let by_invoice = bill.subscription.is_some_and(|subscription| subscription.by_invoice);
         let invoice = self.draw_up(bill, lines)?;
         self.book_invoice(&invoice, &debt, carried_in)?;
         let id = invoice.id;
-        self.open(invoice);
+        self.open(invoice, by_invoice);
         Ok(Some(id))
     }
 
@@ -304,7 +305,7 @@ impl Draft<'_> {
         self.post(cause, None, sides, (currency, micros(minor.abs(), currency)?))
     }
 
-    fn open(&mut self, invoice: Invoice) {
+    fn open(&mut self, invoice: Invoice, by_invoice: bool) {
         let state = &mut self.decision.customer.state;
         if let Some(subscription) = state.subscriptions.iter_mut().find(|known| Some(known.id) == invoice.subscription)
         {
@@ -315,6 +316,7 @@ impl Draft<'_> {
                 id: invoice.id,
                 subscription: invoice.subscription,
                 currency: invoice.currency.clone(),
+                by_invoice,
                 total: invoice.standing.due,
                 tax: invoice.tax,
                 standing: invoice.standing.clone(),
@@ -389,9 +391,7 @@ impl Draft<'_> {
     pub(crate) fn collect_if_open(&mut self, invoice: Uuid) -> Result<(), Refusal> {
         let open = self.decision.customer.state.invoices.iter().find(|open| open.id == invoice);
         let Some(open) = open.filter(|_| self.refuse_closed().is_ok()) else { return Ok(()) };
-        let subscription = open.subscription;
-        let subscriptions = &self.decision.customer.state.subscriptions;
-        let by_invoice = subscriptions.iter().any(|known| Some(known.id) == subscription && known.by_invoice);
+        let (subscription, by_invoice) = (open.subscription, open.by_invoice);
         let has_method = self.decision.customer.state.payer.usual_method().is_some();
         if by_invoice || (subscription.is_none() && !has_method) { Ok(()) } else { self.collect(invoice) }
     }
@@ -505,6 +505,7 @@ impl Draft<'_> {
             id: invoice.id,
             subscription: invoice.subscription,
             currency: invoice.currency.clone(),
+            by_invoice: false,
             total: asked,
             tax: invoice.tax,
             standing: standing.clone(),

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::catalog::Catalog;
 use crate::charge::{ChargeRequest, Cover, Source};
 use crate::customer::Customer;
+use crate::entitlement::{LimitStanding, SpendingStanding};
 use crate::money::{Asset, Micros};
 use crate::refusal::Refusal;
 use crate::wallet::Draft;
@@ -42,6 +43,10 @@ pub struct Check {
     pub available: Micros,
     /// What is available for this meter in its own unit.
     pub available_units: Micros,
+    /// How the limits of the meter stand.
+    pub limits: Vec<LimitStanding>,
+    /// How the spending limit of the customer's plan stands.
+    pub spending: Option<SpendingStanding>,
     /// The ledger position that this is true at.
     pub as_of: i64,
 }
@@ -67,6 +72,8 @@ pub fn check(catalog: &Catalog, customer: &Customer, request: &CheckRequest, now
         owed: Micros::ZERO,
         available: draft.available(asset, Some(&meter.name))?,
         available_units: draft.available(&meter.unit, Some(&meter.name))?,
+        limits: draft.limits_of(&meter.name)?,
+        spending: draft.spending()?,
         as_of: customer.position,
     };
     let charge = ChargeRequest {

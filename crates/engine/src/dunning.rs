@@ -18,7 +18,7 @@ use crate::wallet::Draft;
 /// When collecting is tried again, and what happens after the last time.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Dunning {
-    /// Days from each attempt that did not work to the next.
+    /// Days from each attempt that did not work to the next; at least one.
     pub retry_days: Vec<u16>,
     /// What becomes of the subscription when the last attempt did not work.
     pub then: AfterDunning,
@@ -39,7 +39,7 @@ pub enum AfterDunning {
     /// It ends.
     #[default]
     Cancel,
-    /// It waits, without anything of it being given, until its invoices are paid.
+    /// It waits, without anything more of it being given, until its invoices are paid.
     Unpaid,
     /// It goes on, past due.
     PastDue,
@@ -178,7 +178,7 @@ impl Draft<'_> {
                 self.move_subscription(index, SubscriptionState::Active);
                 Ok(())
             }
-            SubscriptionState::Unpaid if !others => self.begin_anew(index),
+            SubscriptionState::Unpaid if !others => self.resume(index),
             _ => Ok(()),
         }
     }
@@ -206,7 +206,7 @@ impl Draft<'_> {
         let dunning = &self.catalog.billing.dunning;
         let days = dunning.retry_days.get(usize::from(attempts) - 1).copied();
         if let Some(days) = days {
-            let at = self.clock.checked_add(SignedDuration::from_hours(24 * i64::from(days)));
+            let at = self.clock.checked_add(SignedDuration::from_hours(24 * i64::from(days.max(1))));
             let open = &mut self.decision.customer.state.invoices[index];
             open.standing.next_attempt_at = Some(at.map_err(|_| Refusal::AmountOutOfRange)?);
             self.invoice_changed(index);
@@ -227,27 +227,23 @@ impl Draft<'_> {
         }
         self.invoice_changed(index);
         let Some(subscription) = subscription else { return Ok(()) };
+        let in_force = self.decision.customer.state.subscriptions[subscription].state.is_in_force();
         match dunning.then {
-            AfterDunning::Cancel => self.end_subscription(subscription, SubscriptionState::Canceled),
-            AfterDunning::Unpaid => {
-                self.move_subscription(subscription, SubscriptionState::Unpaid);
-                Ok(())
-            }
-            AfterDunning::PastDue => {
-                self.move_subscription(subscription, SubscriptionState::PastDue);
-                Ok(())
-            }
+            AfterDunning::Cancel => self.end_subscription(subscription, SubscriptionState::Canceled)?,
+            AfterDunning::Unpaid if in_force => self.move_subscription(subscription, SubscriptionState::Unpaid),
+            AfterDunning::PastDue if in_force => self.move_subscription(subscription, SubscriptionState::PastDue),
+            // What is paused or unpaid stays so.
+            AfterDunning::Unpaid | AfterDunning::PastDue => {}
         }
+        Ok(())
     }
 
     /// Does what is due for an invoice: tries again, or, where nobody collects it, finds it overdue.
     pub(crate) fn invoice_is_due(&mut self, index: usize) -> Result<(), Refusal> {
         let open = &mut self.decision.customer.state.invoices[index];
-        let (id, subscription) = (open.id, open.subscription);
+        let (id, by_invoice) = (open.id, open.by_invoice);
         open.standing.next_attempt_at = None;
-        let state = &self.decision.customer.state;
-        let of = subscription.and_then(|id| state.subscriptions.iter().find(|known| known.id == id));
-        if of.is_some_and(|subscription| subscription.by_invoice) {
+        if by_invoice {
             return self.attempt_without_payment(id);
         }
         self.collect(id)

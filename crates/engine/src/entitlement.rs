@@ -228,8 +228,14 @@ impl<'a> Draft<'a> {
         Ok(Entitlements { features, limits, spending: self.spending()? })
     }
 
+    /// How the limits of a meter stand now.
+    pub(crate) fn limits_of(&self, meter: &str) -> Result<Vec<LimitStanding>, Refusal> {
+        let limits = self.limits().into_iter().filter(|limit| *limit.meter == *meter);
+        limits.map(|limit| self.limit_standing(limit)).collect()
+    }
+
     /// How a limit stands now.
-    pub(crate) fn limit_standing(&self, limit: &Limit) -> Result<LimitStanding, Refusal> {
+    fn limit_standing(&self, limit: &Limit) -> Result<LimitStanding, Refusal> {
         let (used, resets_at) = match limit.window_at(self.now, self.current_period()?, &self.catalog.time_zone)? {
             None => (self.open_holds(&limit.meter)?, None),
             Some(window) => (self.used(limit, window)?, Some(window.end)),

@@ -73,6 +73,20 @@ pub enum InvoiceReason {
     Usage,
 }
 
+impl InvoiceReason {
+    /// Its stored name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Renewal => "renewal",
+            Self::Change => "change",
+            Self::End => "end",
+            Self::Usage => "usage",
+        }
+    }
+}
+
 /// One line of an invoice.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Line {
@@ -206,6 +220,9 @@ pub struct OpenInvoice {
     pub subscription: Option<Uuid>,
     /// Its currency.
     pub currency: Asset,
+    /// Whether the customer pays it by itself, and nobody collects it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_invoice: bool,
     /// What it asks for, in minor units.
     pub total: i64,
     /// What of that is tax.

@@ -52,7 +52,7 @@ impl Draft<'_> {
         if renewed {
             self.bill_reported(&before)?;
         }
-        self.record_subscription(index);
+        self.record_subscription(before.id);
         Ok(())
     }
 
@@ -88,7 +88,7 @@ impl Draft<'_> {
         });
         let index = self.decision.customer.state.subscriptions.len() - 1;
         self.give_allowances(index, None)?;
-        self.record_subscription(index);
+        self.record_subscription(id);
         Ok(())
     }
 

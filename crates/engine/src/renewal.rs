@@ -29,7 +29,7 @@ pub fn due_at(customer: &Customer) -> Option<Timestamp> {
     subscriptions.chain(invoices).min()
 }
 
-fn due_of(subscription: &Subscription) -> Option<Timestamp> {
+pub(crate) fn due_of(subscription: &Subscription) -> Option<Timestamp> {
     match subscription.state {
         _ if subscription.source == SubscriptionSource::Provider => None,
         SubscriptionState::Incomplete => subscription.started_at.checked_add(INCOMPLETE_LASTS).ok(),
@@ -104,6 +104,9 @@ impl Draft<'_> {
     /// Begins a period anew, after a time in which nothing was given.
     pub(crate) fn begin_anew(&mut self, index: usize) -> Result<(), Refusal> {
         let before = self.decision.customer.state.subscriptions[index].clone();
+        if plan_of(self, &before).is_none() {
+            return self.end_subscription(index, SubscriptionState::Canceled);
+        }
         let subscription = &mut self.decision.customer.state.subscriptions[index];
         (subscription.state, subscription.anchor) = (SubscriptionState::Active, self.now);
         self.begin_period(index, &before, InvoiceReason::Renewal, Vec::new())
@@ -129,7 +132,7 @@ impl Draft<'_> {
         self.give_allowances(index, Some(before))?;
         let invoice = self.bill_subscription(&subscription, reason, before.period, now, lines, commitment)?;
         self.bill_other_currencies(before, &plan.fee.currency)?;
-        self.record_subscription(index);
+        self.record_subscription(before.id);
         match invoice {
             Some(invoice) => self.collect_if_open(invoice),
             None => Ok(()),
@@ -150,7 +153,7 @@ impl Draft<'_> {
         let owed = &self.decision.customer.state.owed;
         let others: Vec<Asset> = owed.keys().filter(|a| *a != own && a.currency().is_some()).cloned().collect();
         for currency in others {
-            let key = format!("{}/{}/{currency}", self.now.as_microsecond(), self.decision.customer.position);
+            let key = format!("usage/{}/{currency}", self.now.as_microsecond());
             let invoice = self.bill(crate::billing::Bill {
                 id: operation_id(before.id, "invoice", &key),
                 subscription: Some(before),

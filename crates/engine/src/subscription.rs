@@ -272,7 +272,7 @@ impl Draft<'_> {
                 self.wait_for_invoice(Some(request.id), &plan.fee.currency, line)?;
             }
             self.give_allowances(index, None)?;
-            self.record_subscription(index);
+            self.record_subscription(request.id);
             return Ok(());
         }
         let lines = fee_lines(plan, &subscription.terms, subscription.period)?.into_iter().chain(once).collect();
@@ -290,7 +290,7 @@ impl Draft<'_> {
                 }
             },
         }
-        self.record_subscription(index);
+        self.record_subscription(request.id);
         Ok(())
     }
 
@@ -345,7 +345,7 @@ impl Draft<'_> {
             | SubscriptionStep::Pause { .. }
             | SubscriptionStep::Resume => return Err(wrong),
         }
-        self.record_subscription(index);
+        self.record_subscription(id);
         Ok(())
     }
 
@@ -370,7 +370,7 @@ impl Draft<'_> {
         }
         let ChangeTime::Now(proration) = when else {
             self.decision.customer.state.subscriptions[index].next_terms = Some(terms);
-            self.record_subscription(index);
+            self.record_subscription(before.id);
             return Ok(());
         };
         let trialing = before.state == SubscriptionState::Trialing;
@@ -396,7 +396,7 @@ impl Draft<'_> {
                 self.wait_for_invoice(Some(after.id), &plan.fee.currency, line)?;
             }
         }
-        self.record_subscription(index);
+        self.record_subscription(before.id);
         Ok(())
     }
 
@@ -424,7 +424,7 @@ impl Draft<'_> {
         self.end_subscription(index, end)
     }
 
-    /// Goes on after a pause: within the period that was under way, or with a new one.
+    /// Goes on after a pause, or when what was unpaid is paid: within the period that was under way, or with a new one.
     pub(crate) fn resume(&mut self, index: usize) -> Result<(), Refusal> {
         let now = self.now;
         let subscription = &mut self.decision.customer.state.subscriptions[index];
@@ -463,14 +463,19 @@ impl Draft<'_> {
     }
 
     pub(crate) fn move_subscription(&mut self, index: usize, state: SubscriptionState) {
-        self.decision.customer.state.subscriptions[index].state = state;
-        self.record_subscription(index);
+        let subscription = &mut self.decision.customer.state.subscriptions[index];
+        subscription.state = state;
+        let id = subscription.id;
+        self.record_subscription(id);
     }
 
-    /// Takes a subscription down for the record, as it is now.
-    pub(crate) fn record_subscription(&mut self, index: usize) {
-        let subscription = self.decision.customer.state.subscriptions[index].clone();
-        self.record_ended(subscription);
+    /// Takes a subscription down for the record, as it is now. One that has ended meanwhile, because what it asked for could
+    /// not be collected, is down already.
+    pub(crate) fn record_subscription(&mut self, id: Uuid) {
+        let known = self.decision.customer.state.subscriptions.iter().find(|known| known.id == id);
+        if let Some(subscription) = known.cloned() {
+            self.record_ended(subscription);
+        }
     }
 
     pub(crate) fn record_ended(&mut self, subscription: Subscription) {
@@ -495,7 +500,11 @@ impl Draft<'_> {
             Ok(plan) => plan.fee.currency.clone(),
             Err(_) => self.catalog.currency.clone(),
         };
-        let key = format!("{}/{}", self.now.as_microsecond(), self.decision.customer.position);
+        // A period is closed once, whenever that comes to be done; changes within it are told apart by what asked for them.
+        let key = match reason {
+            InvoiceReason::Change => format!("change/{}", self.decision.customer.position),
+            _ => format!("{}/{}", reason.as_str(), self.now.as_microsecond()),
+        };
         let id = operation_id(subscription.id, "invoice", &key);
         let subscription = Some(subscription);
         self.bill(Bill { id, subscription, reason, currency, period, usage_before, lines, commitment })

@@ -2,6 +2,8 @@
 //! prices (`properties/life.rs`), looked at against a naive second opinion (`properties/model.rs`).
 #![expect(clippy::unwrap_used, reason = "what the generator builds is valid")]
 
+#[path = "properties/billing.rs"]
+mod billing;
 #[path = "properties/life.rs"]
 mod life;
 #[path = "properties/model.rs"]

@@ -187,6 +187,7 @@ impl Story {
                 }
             }
             ["release", name] => Command::ReleaseHold { hold: self.id(name) },
+            ["preview", ..] => return self.preview(words),
             ["due"] => return Some(vec![self.due()]),
             ["entitled"] => return Some(self.entitled()),
             ["payment", name] => return self.look_at(name),
@@ -327,7 +328,7 @@ impl Story {
     }
 
     fn check(&self, request: &CheckRequest) -> Vec<String> {
-        let Check { refusal, asset, amount, covered_by, owed, available, available_units, as_of } =
+        let Check { refusal, asset, amount, covered_by, owed, available, available_units, limits, spending, as_of } =
             match check(&self.catalog, &self.customer, request, self.now) {
                 Ok(check) => check,
                 Err(refusal) => return vec![format!("refused {}: {refusal}", refusal.code())],
@@ -339,7 +340,8 @@ impl Story {
         let parts = join(std::iter::once(cost).chain(self.show_covers(&covered_by)).chain(owed), "");
         let refused = refusal.map(|refusal| format!("would be refused {}: {refusal}", refusal.code()));
         let answer = format!("{parts}; {available} {asset}{units} available as of position {as_of}");
-        refused.into_iter().chain([answer]).collect()
+        let standings = self.show_standings(&limits, spending.as_ref());
+        refused.into_iter().chain([answer]).chain(standings).collect()
     }
 
     fn books(&mut self) -> Vec<String> {

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use engine::entitlement::{LimitStanding, SpendingStanding};
 use engine::invoice::{InvoiceChange, InvoiceState};
 use engine::report::SubscriptionReport;
 use engine::{
     AddOn, AfterDunning, Allowance, Asset, ChangeTime, Command, Coupon, CouponDuration, CreditNote, Decision, Discount,
-    Dunning, Feature, Interval, Invoice, InvoiceStep, ItemRequest, Limit, Line, LineKind, Micros, Money, Notice,
-    Period, Plan, Proration, Purpose, SubscribeRequest, Subscription, SubscriptionStep, TaxRate, TermsChange, Window,
-    due_at, entitlements,
+    Documents, Dunning, Feature, Interval, Invoice, InvoiceStep, ItemRequest, Limit, Line, LineKind, Micros, Money,
+    Notice, Period, Plan, Proration, Purpose, SubscribeRequest, Subscription, SubscriptionStep, TaxRate, TermsChange,
+    Window, due_at, entitlements, preview,
 };
 
 use crate::Story;
@@ -350,6 +351,40 @@ impl Story {
         due_at(&self.customer).map_or_else(|| "nothing is due".to_owned(), |at| format!("due {}", self.show_time(at)))
     }
 
+    pub(crate) fn show_standings(&self, limits: &[LimitStanding], spending: Option<&SpendingStanding>) -> Vec<String> {
+        let resets =
+            |at: Option<jiff::Timestamp>| at.map(|at| format!(" until {}", self.show_time(at))).unwrap_or_default();
+        let limits = limits.iter().map(|standing| {
+            let (used, left, name) = (standing.used, standing.left, &standing.limit.name);
+            format!("{name}: {used} of {} used, {left} left{}", standing.limit.amount, resets(standing.resets_at))
+        });
+        let spending = spending.map(|standing| {
+            let (spent, asset) = (standing.spent, &standing.asset);
+            format!("spending: {spent} of {} {asset}{}", standing.limit, resets(Some(standing.resets_at)))
+        });
+        limits.chain(spending).collect()
+    }
+
+    /// What an operation would invoice: now, and with the next period.
+    pub(crate) fn preview(&mut self, words: &Words) -> Option<Vec<String>> {
+        let command = match &words.plain.as_slice()[2..] {
+            [] => Command::PassTime,
+            operation => self.bill(operation, words)?,
+        };
+        let preview = match preview(&self.catalog, &self.customer, Documents::default(), &command, self.now) {
+            Ok(preview) => preview,
+            Err(refusal) => return Some(vec![format!("refused {}: {refusal}", refusal.code())]),
+        };
+        let when = preview.now.iter().map(|invoice| ("now", invoice)).chain(preview.next.iter().map(|i| ("next", i)));
+        let mut answers = Vec::new();
+        for (when, invoice) in when {
+            self.names.insert(invoice.id, when.to_owned());
+            answers.extend(self.show_invoice(invoice));
+            self.names.remove(&invoice.id);
+        }
+        Some(if answers.is_empty() { vec!["nothing to invoice".to_owned()] } else { answers })
+    }
+
     pub(crate) fn entitled(&self) -> Vec<String> {
         let entitled = entitlements(&self.catalog, &self.customer, self.now).unwrap();
         let features = entitled.features.iter().map(|(name, feature)| match feature {
@@ -357,17 +392,8 @@ impl Story {
             Feature::Number(number) => format!("{name}: {number}"),
             Feature::Text(text) => format!("{name}: {text}"),
         });
-        let resets =
-            |at: Option<jiff::Timestamp>| at.map(|at| format!(" until {}", self.show_time(at))).unwrap_or_default();
-        let limits = entitled.limits.iter().map(|standing| {
-            let (used, left, name) = (standing.used, standing.left, &standing.limit.name);
-            format!("{name}: {used} of {} used, {left} left{}", standing.limit.amount, resets(standing.resets_at))
-        });
-        let spending = entitled.spending.iter().map(|standing| {
-            let (spent, asset) = (standing.spent, &standing.asset);
-            format!("spending: {spent} of {} {asset}{}", standing.limit, resets(Some(standing.resets_at)))
-        });
-        let answers: Vec<String> = features.chain(limits).chain(spending).collect();
+        let standings = self.show_standings(&entitled.limits, entitled.spending.as_ref());
+        let answers: Vec<String> = features.chain(standings).collect();
         if answers.is_empty() { vec!["nothing".to_owned()] } else { answers }
     }
 }
