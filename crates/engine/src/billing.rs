@@ -1,7 +1,7 @@
 //! Billing: how an invoice is made of what is owed, the lines that a subscription adds, its discounts and its taxes; what
 //! the ledger says of it; and what can be done with it afterwards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -20,7 +20,7 @@ use crate::payment::Collection;
 use crate::period::{Period, month_of};
 use crate::purchase::CollectionRequest;
 use crate::refusal::Refusal;
-use crate::subscription::Subscription;
+use crate::subscription::{Subscription, SubscriptionState};
 use crate::tax::{TaxRate, taxes};
 use crate::wallet::Draft;
 
@@ -366,7 +366,9 @@ impl Draft<'_> {
         if state.usage_invoiced == Some(period.start) {
             return Ok(());
         }
-        let currencies: Vec<Asset> = state.owed.keys().filter(|asset| asset.currency().is_some()).cloned().collect();
+        let owed = state.owed.keys().filter(|asset| asset.currency().is_some());
+        let pending = state.pending_lines.iter().filter(|pending| pending.subscription.is_none());
+        let currencies: BTreeSet<Asset> = owed.chain(pending.map(|pending| &pending.currency)).cloned().collect();
         for currency in currencies {
             let id = usage_invoice(self.decision.customer.id, period, &currency);
             let invoice = self.bill(Bill {
@@ -410,7 +412,9 @@ impl Draft<'_> {
             }
             InvoiceStep::Void => {
                 let index = self.open_invoice(id)?;
-                self.void_invoice(index)
+                let subscription = self.decision.customer.state.invoices[index].subscription;
+                self.void_invoice(index)?;
+                self.after_void(subscription)
             }
             InvoiceStep::WriteOff => {
                 let index = self.open_invoice(id)?;
@@ -440,6 +444,15 @@ impl Draft<'_> {
             self.effect(Effect::CancelPayment { payment }, self.clock);
         }
         Ok(())
+    }
+
+    /// Without its first invoice a subscription does not come to be; without another one it owes as much less.
+    fn after_void(&mut self, subscription: Option<Uuid>) -> Result<(), Refusal> {
+        let Some(index) = subscription.and_then(|id| self.find_subscription(id).ok()) else { return Ok(()) };
+        match self.decision.customer.state.subscriptions[index].state {
+            SubscriptionState::Incomplete => self.end_subscription(index, SubscriptionState::IncompleteExpired),
+            _ => self.after_payment(subscription),
+        }
     }
 
     /// Reverses so much of an invoice, with the tax in it, against this account.

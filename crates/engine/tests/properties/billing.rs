@@ -9,10 +9,10 @@ use engine::report::{Failure, PaymentMethod, PaymentMethodsReport, PaymentReport
 use engine::{
     Account, AddOn, AfterDunning, Allowance, Asset, Billing, Catalog, ChangeTime, ChargeRequest, Collection,
     CollectionRequest, Command, Coupon, CouponDuration, Customer, CustomerChange, Decision, Discount, Documents,
-    Dunning, Heard, Interval, IntervalUnit, Invoice, InvoiceState, InvoiceStep, ItemRequest, LineKind, Meter, Micros,
-    Money, Overage, OveragePolicy, PayerChange, Payment, PaymentState, PaymentStep, Period, Plan, Plans, Price,
-    Proration, Purpose, Rounding, SpentPolicy, Status, SubscribeRequest, SubscriptionStep, TaxRate, TermsChange,
-    decide_documents, due_at,
+    Dunning, GrantKind, GrantRequest, Heard, Interval, IntervalUnit, Invoice, InvoiceState, InvoiceStep, ItemRequest,
+    LineKind, Meter, Micros, Money, Overage, OveragePolicy, PayerChange, Payment, PaymentState, PaymentStep, Period,
+    Plan, Plans, Price, Proration, Purpose, Rounding, SpentPolicy, Status, SubscribeRequest, SubscriptionStep, TaxRate,
+    TermsChange, decide_documents, due_at,
 };
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -46,6 +46,8 @@ enum Act {
     Pay(Index),
     Void(Index),
     Credit { invoice: Index, minor: i64 },
+    Grant(i64),
+    Refund(Index),
     Method(bool),
     Close,
     PassTime,
@@ -91,6 +93,8 @@ fn act() -> impl Strategy<Value = Act> {
         2 => index().prop_map(Act::Pay),
         1 => index().prop_map(Act::Void),
         2 => (index(), 1..3000_i64).prop_map(|(invoice, minor)| Act::Credit { invoice, minor }),
+        1 => (1..50_000_000_i64).prop_map(Act::Grant),
+        1 => index().prop_map(Act::Refund),
         1 => any::<bool>().prop_map(Act::Method),
         1 => Just(Act::Close),
         4 => Just(Act::PassTime),
@@ -236,7 +240,6 @@ impl Act {
             let known = &customer.state.subscriptions;
             (!known.is_empty()).then(|| index.get(known).id)
         };
-        let step = |invoice: Option<Uuid>, step| Some(Command::StepInvoice { invoice: invoice?, step });
         Some(match self {
             Self::Use { large, quantity, days_ago } => {
                 let occurred_at = now - SignedDuration::from_hours(24 * days_ago);
@@ -269,6 +272,20 @@ impl Act {
                 quantity: 1,
             }),
             Self::InvoiceUsage => Command::InvoiceUsage,
+            Self::Close => {
+                let closed = customer.status == Status::Closed;
+                let status = Some(if closed { Status::Active } else { Status::Closed });
+                Command::Upsert(CustomerChange { status, ..CustomerChange::default() })
+            }
+            Self::PassTime => Command::PassTime,
+            paying => paying.pay(shelf, id, now)?,
+        })
+    }
+
+    /// The same, for what is about money.
+    fn pay(self, shelf: &Shelf, id: Uuid, now: Timestamp) -> Option<Command> {
+        let step = |invoice: Option<Uuid>, step| Some(Command::StepInvoice { invoice: invoice?, step });
+        Some(match self {
             Self::Report { payment, progress } => report(shelf.payment(payment)?, progress),
             Self::Fail(payment) => {
                 let failure = Failure { code: "declined".into(), decline_code: None, message: "declined".into() };
@@ -281,6 +298,22 @@ impl Act {
             Self::Void(index) => step(shelf.invoice(index), InvoiceStep::Void)?,
             Self::Credit { invoice, minor } => {
                 step(shelf.invoice(invoice), InvoiceStep::Credit { id, minor, reason: None })?
+            }
+            Self::Grant(micros) => Command::Grant(GrantRequest {
+                id,
+                asset: "USD".to_owned(),
+                amount: Micros::new(micros),
+                kind: GrantKind::Paid,
+                priority: 0,
+                expires_at: None,
+                meters: Vec::new(),
+                reason: None,
+            }),
+            Self::Refund(index) => {
+                let paid: Vec<&Payment> =
+                    shelf.payments.values().filter(|payment| payment.state == PaymentState::Paid).collect();
+                let payment = (!paid.is_empty()).then(|| index.get(&paid).id)?;
+                Command::StepPayment { payment, step: PaymentStep::Refund { id, minor: None } }
             }
             Self::Method(there) => Command::ChangePayer(PayerChange::Methods(PaymentMethodsReport {
                 seen_at: now,
@@ -295,12 +328,7 @@ impl Act {
                     .collect(),
                 default: None,
             })),
-            Self::Close => {
-                let closed = customer.status == Status::Closed;
-                let status = Some(if closed { Status::Active } else { Status::Closed });
-                Command::Upsert(CustomerChange { status, ..CustomerChange::default() })
-            }
-            Self::PassTime => Command::PassTime,
+            _ => return None,
         })
     }
 }

@@ -234,7 +234,7 @@ impl Story {
                 let payment = self.id(payment);
                 (*name, InvoiceStep::Pay { payment, collection: collection(words) })
             }
-            ["void", name] if name.starts_with("invoice_") => (*name, InvoiceStep::Void),
+            ["void_invoice", name] => (*name, InvoiceStep::Void),
             ["write_off", name] => (*name, InvoiceStep::WriteOff),
             ["credit", note, name, amount] => {
                 let invoice = self.id(name);
