@@ -4,6 +4,7 @@
 //! What is due stands in the store, so any server does it, once, and none is needed for it to be remembered. Every
 //! result comes back as a command.
 
+mod due;
 mod event;
 mod outbox;
 mod payer;
@@ -84,6 +85,7 @@ impl Jobs {
         let mut tasks = JoinSet::new();
         tasks.spawn(self.clone().run_effects());
         tasks.spawn(self.clone().run_events());
+        tasks.spawn(self.clone().run_dues());
         tasks.spawn(self.clone().run_clock_moves());
         tasks.spawn(self.run_reconciliation());
         while tasks.join_next().await.is_some() {}
@@ -121,6 +123,22 @@ impl Jobs {
                 }
             }
             until_more(&self.app.inbox, &mut under_way).await;
+        }
+    }
+
+    async fn run_dues(self) {
+        loop {
+            let mut passed = 0;
+            for (tenant, guard) in self.at_rest() {
+                passed += self.pass_time(tenant.as_deref()).await.unwrap_or_else(|error| {
+                    tracing::error!(event = "dues_failed", %error);
+                    0
+                });
+                drop(guard);
+            }
+            if passed == 0 {
+                tokio::time::sleep(TICK).await;
+            }
         }
     }
 

@@ -47,6 +47,7 @@ impl Jobs {
             if self.providers.contains_key(tenant) {
                 self.fetch_events(tenant).await?;
             }
+            done += self.pass_time(Some(tenant)).await?;
             for row in self.claim_effects_of(Some(tenant), AT_ONCE).await? {
                 self.do_effect(&row).await;
                 done += 1;

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::answer::Answer;
 use super::cache::Caches;
-use super::round::{Made, Round, operations};
+use super::round::{Known, Made, Round, operations};
 use super::{Commit, Request, ServiceError, check, store_error};
 use crate::store::{Batch, CustomerKey, Locked, Lookups, Outcome, Store, StoreError};
 
@@ -55,14 +55,15 @@ impl Lane {
                 let batch = std::mem::replace(&mut jobs, later);
                 match self.commit {
                     Commit::Optimistic => {
-                        // A payment is not remembered: what is about one is decided under lock.
-                        let (plain, about_payments): (Vec<_>, Vec<_>) =
-                            batch.into_iter().partition(|job| job.request.command.payment().is_none());
+                        // Payments and invoices are not remembered: what is about one is decided under lock.
+                        let (plain, about_documents): (Vec<_>, Vec<_>) = batch.into_iter().partition(|job| {
+                            job.request.command.payment().is_none() && job.request.command.invoice().is_none()
+                        });
                         if !plain.is_empty() {
                             self.optimistic(plain).await;
                         }
-                        if !about_payments.is_empty() {
-                            self.locked(about_payments).await;
+                        if !about_documents.is_empty() {
+                            self.locked(about_documents).await;
                         }
                     }
                     Commit::Locked => self.locked(batch).await,
@@ -76,7 +77,7 @@ impl Lane {
             Ok(believed) => believed,
             Err(error) => return self.failed(jobs, &error).await,
         };
-        let mut round = Round::new(&self.caches, customers, HashMap::new(), HashMap::new());
+        let mut round = Round::new(&self.caches, customers, Known::default());
         let answers: Answers = jobs.iter().map(|job| round.decide(&job.request)).collect();
         let certain: Vec<bool> = jobs
             .iter()
@@ -169,17 +170,22 @@ impl Lane {
         keys.sort_unstable();
         keys.dedup();
         let payment = |request: &&Request| Some((request.key.shard_key, request.command.payment()?));
+        let invoice = |request: &&Request| Some((request.key.shard_key, request.command.invoice()?));
         let lookups = Lookups {
             operations: requests.iter().flat_map(|request| operations(request)).collect(),
             payments: requests.iter().filter_map(payment).collect(),
+            invoices: requests.iter().filter_map(invoice).collect(),
         };
         let mut decided: Option<(Answers, Batch, Made)> = None;
         let committed = self
             .store
-            .commit_locked(&keys, &lookups, &mut |locked: Locked| {
-                let customers = keys.iter().cloned().zip(locked.customers);
+            .commit_locked(&keys, &lookups, &mut |mut locked: Locked| {
+                let customers = keys.iter().cloned().zip(std::mem::take(&mut locked.customers));
                 let present = customers.filter_map(|(key, customer)| Some((key, customer?)));
-                let mut round = Round::new(&self.caches, present, locked.priors, locked.payments);
+                let mut round = {
+                    let Locked { priors, payments, invoices, .. } = locked;
+                    Round::new(&self.caches, present, Known { priors, payments, invoices })
+                };
                 let answers = requests.iter().map(|request| round.decide(request)).collect();
                 round.finish(&requests);
                 let batch = round.batch.clone();

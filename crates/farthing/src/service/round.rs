@@ -4,7 +4,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use engine::{Charge, ChargeRequest, Command, Customer, Decision, Payment, Refusal, decide_payment, id};
+use engine::decide::{Documents, decide_documents};
+use engine::invoice::Invoice;
+use engine::renewal::due_at;
+use engine::{Charge, ChargeRequest, Command, Customer, Decision, Payment, Refusal, id};
 use uuid::Uuid;
 
 use super::answer::Answer;
@@ -13,6 +16,14 @@ use crate::store::{Batch, CustomerKey, CustomerWrite, Operation, OperationRef, O
 
 /// What operation keys made in a round, by the id that the key makes, each with the customer.
 pub(super) type Made = HashMap<Uuid, (Uuid, Prior)>;
+
+/// What a round knows besides customers: what the store said.
+#[derive(Default)]
+pub(super) struct Known {
+    pub(super) priors: HashMap<Uuid, Prior>,
+    pub(super) payments: HashMap<Uuid, (Uuid, Payment)>,
+    pub(super) invoices: HashMap<Uuid, (Uuid, Invoice)>,
+}
 
 /// A customer during a round.
 struct Working {
@@ -27,6 +38,7 @@ pub(super) struct Round<'a> {
     priors: HashMap<Uuid, Prior>,
     customers: HashMap<CustomerKey, Working>,
     payments: HashMap<Uuid, (Uuid, Payment)>,
+    invoices: HashMap<Uuid, (Uuid, Invoice)>,
     pub(super) batch: Batch,
     pub(super) made: Made,
 }
@@ -35,8 +47,7 @@ impl<'a> Round<'a> {
     pub(super) fn new(
         caches: &'a Caches,
         customers: impl IntoIterator<Item = (CustomerKey, Customer)>,
-        priors: HashMap<Uuid, Prior>,
-        payments: HashMap<Uuid, (Uuid, Payment)>,
+        known: Known,
     ) -> Self {
         let working = |(key, customer): (CustomerKey, Customer)| {
             let expected = customer.position;
@@ -44,9 +55,10 @@ impl<'a> Round<'a> {
         };
         Self {
             caches,
-            priors,
+            priors: known.priors,
             customers: customers.into_iter().map(working).collect(),
-            payments,
+            payments: known.payments,
+            invoices: known.invoices,
             batch: Batch::default(),
             made: HashMap::new(),
         }
@@ -165,10 +177,19 @@ impl<'a> Round<'a> {
         };
         let expected = customer.position;
         let payment = command.payment().and_then(|id| self.payments.get(&id));
-        let payment = payment.filter(|(owner, _)| *owner == customer.id).map(|(_, payment)| payment);
-        let decision = decide_payment(&request.catalog, customer, payment, command, request.now)?;
+        let invoice = command.invoice().and_then(|id| self.invoices.get(&id));
+        let documents = Documents {
+            payment: payment.filter(|(owner, _)| *owner == customer.id).map(|(_, payment)| payment),
+            invoice: invoice.filter(|(owner, _)| *owner == customer.id).map(|(_, invoice)| invoice),
+        };
+        let due_before = due_at(customer);
+        let decision = decide_documents(&request.catalog, customer, documents, command, request.now)?;
         let charges: Vec<Arc<Charge>> = decision.charges.iter().cloned().map(Arc::new).collect();
         let answer = Answer::of(&decision, &charges);
+        let due = due_at(&decision.customer);
+        if due != due_before {
+            self.batch.dues.push(OwnedBy::of(request, &decision).a(due));
+        }
         self.keep(request, decision, charges, &answer, expected);
         Ok(answer)
     }
@@ -182,9 +203,9 @@ impl<'a> Round<'a> {
         answer: &Answer,
         expected: i64,
     ) {
+        let own = OwnedBy::of(request, &decision);
         let customer = decision.customer;
-        let (shard_key, customer_id, tenant) = (customer.shard_key, customer.id, request.key.tenant.clone());
-        let own = OwnedBy { shard_key, customer_id, tenant };
+        let (shard_key, customer_id) = (customer.shard_key, customer.id);
         for charge in charges {
             if charge.operation_key.is_some() {
                 self.made.insert(charge.id, (customer_id, Prior::Charge(charge.clone())));
@@ -200,6 +221,18 @@ impl<'a> Round<'a> {
             self.payments.insert(payment.id, (customer_id, payment.clone()));
             self.batch.payments.push(own.a(payment));
         }
+        self.batch.subscriptions.extend(decision.subscriptions.into_iter().map(|changed| own.a(changed)));
+        for invoice in decision.invoices {
+            self.invoices.insert(invoice.id, (customer_id, invoice.clone()));
+            self.batch.invoices.push(own.a(invoice));
+        }
+        for change in decision.invoice_changes {
+            if let Some((_, invoice)) = self.invoices.get_mut(&change.invoice) {
+                invoice.standing.clone_from(&change.standing);
+            }
+            self.batch.invoice_changes.push(own.a(change));
+        }
+        self.batch.credit_notes.extend(decision.credit_notes.into_iter().map(|note| own.a(note)));
         self.batch.effects.extend(decision.effects.into_iter().map(|effect| (own.a(effect), at)));
         self.batch.settled.extend(request.settles.clone().map(|settled| own.a(settled)));
         if let Command::ChangePayer(engine::PayerChange::Reference(_)) = &request.command {
@@ -234,6 +267,11 @@ struct OwnedBy {
 }
 
 impl OwnedBy {
+    fn of(request: &Request, decision: &Decision) -> Self {
+        let customer = &decision.customer;
+        Self { shard_key: customer.shard_key, customer_id: customer.id, tenant: request.key.tenant.clone() }
+    }
+
     fn a<T>(&self, value: T) -> Owned<T> {
         Owned { shard_key: self.shard_key, customer_id: self.customer_id, tenant: self.tenant.clone(), value }
     }

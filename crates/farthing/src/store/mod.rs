@@ -3,6 +3,7 @@
 //! It knows the engine's types and nothing else: no rule is decided here, no clock read, no transaction handed out.
 //! The queries are written once, in `queries`, and compiled for each driver by `sqlite` and `postgres`.
 
+mod billing;
 mod payments;
 mod postgres;
 mod rows;
@@ -12,12 +13,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use engine::invoice::{CreditNote, Invoice, InvoiceChange};
+use engine::subscription::Subscription;
 use engine::{
     Asset, Charge, Customer, EffectRecord, Entry, GrantEnd, GrantRecord, HoldRecord, Micros, Payment, Profile,
 };
 use jiff::Timestamp;
 use uuid::Uuid;
 
+pub use billing::{BillingRow, BillingStore};
 pub use payments::{
     EffectEnd, EffectResult, EffectRow, EventRow, EventState, ExchangeRow, PaymentRow, PaymentStore, SettledEffect,
 };
@@ -184,6 +188,16 @@ pub struct Batch {
     pub effects: Vec<(Owned<EffectRecord>, Timestamp)>,
     /// Effects whose results these commands brought.
     pub settled: Vec<Owned<SettledEffect>>,
+    /// Subscriptions as they are now.
+    pub subscriptions: Vec<Owned<Subscription>>,
+    /// New invoices, in the order in which they are to be numbered.
+    pub invoices: Vec<Owned<Invoice>>,
+    /// How earlier invoices stand now.
+    pub invoice_changes: Vec<Owned<InvoiceChange>>,
+    /// New credit notes.
+    pub credit_notes: Vec<Owned<CreditNote>>,
+    /// When something of a customer is due from now on; nothing where nothing is.
+    pub dues: Vec<Owned<Option<Timestamp>>>,
     /// What the provider calls customers.
     pub payers: Vec<Owned<Arc<str>>>,
     /// Who customers are from now on.
@@ -211,6 +225,11 @@ impl Batch {
             && self.effects.is_empty()
             && self.settled.is_empty()
             && self.payers.is_empty()
+            && self.subscriptions.is_empty()
+            && self.invoices.is_empty()
+            && self.invoice_changes.is_empty()
+            && self.credit_notes.is_empty()
+            && self.dues.is_empty()
             && self.profiles.is_empty()
             && self.operations.is_empty()
             && self.erased.is_empty()
@@ -260,6 +279,8 @@ pub struct Locked {
     pub priors: HashMap<Uuid, Prior>,
     /// The payments asked for, by id, each with its customer.
     pub payments: HashMap<Uuid, (Uuid, Payment)>,
+    /// The invoices asked for, likewise.
+    pub invoices: HashMap<Uuid, (Uuid, Invoice)>,
 }
 
 /// What is to be looked up under lock besides the customers.
@@ -269,6 +290,8 @@ pub struct Lookups {
     pub operations: Vec<OperationRef>,
     /// Payments.
     pub payments: Vec<OperationRef>,
+    /// Invoices.
+    pub invoices: Vec<OperationRef>,
 }
 
 /// What to look up of used operation keys: the bucket, and the id that the key makes.
@@ -323,7 +346,7 @@ pub struct LedgerSum {
 
 /// The tables, by use case.
 #[async_trait]
-pub trait Store: PaymentStore {
+pub trait Store: PaymentStore + BillingStore {
     /// Which database it is, for people.
     fn name(&self) -> &'static str;
 

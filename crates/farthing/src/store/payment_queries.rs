@@ -381,6 +381,8 @@ impl PaymentStore for Backend {
                  SELECT due_at FROM effects WHERE state = 'due' AND attempts IS NOT NULL AND due_at > $2 AND tenant = $1
                  UNION ALL
                  SELECT due_at FROM provider_events WHERE state = 'due' AND attempts IS NOT NULL AND due_at > $2 AND tenant = $1
+                 UNION ALL
+                 SELECT due_at FROM dues WHERE due_at > $2 AND tenant = $1
              ) AS dues",
         )
         .bind(tenant)

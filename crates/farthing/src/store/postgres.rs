@@ -46,6 +46,9 @@ macro_rules! json_of {
 }
 
 #[expect(clippy::duplicate_mod, reason = "the queries are written once and compiled for each driver")]
+#[path = "billing_queries.rs"]
+mod billing_queries;
+#[expect(clippy::duplicate_mod, reason = "the queries are written once and compiled for each driver")]
 #[path = "payment_queries.rs"]
 mod payment_queries;
 #[expect(clippy::duplicate_mod, reason = "the queries are written once and compiled for each driver")]

@@ -18,6 +18,7 @@ use super::super::{
     Batch, CustomerKey, Known, LedgerSum, Loaded, Locked, Lookups, Operation, OperationRef, Outcome, Page, Prior,
     Scope, Store, StoreError, UsageQuery, distinct,
 };
+use super::billing_queries::{find_invoices, write_billing};
 use super::payment_queries::{find_payments, write_collecting};
 use super::{Backend, Connection, LOCK, NAME, buckets, settle, write_hot};
 
@@ -101,7 +102,8 @@ impl Store for Backend {
             };
             let priors = find_priors(&mut transaction, &lookups.operations).await?;
             let payments = find_payments(&mut transaction, &lookups.payments).await?;
-            let batch = decide(Locked { customers, priors, payments });
+            let invoices = find_invoices(&mut transaction, &lookups.invoices).await?;
+            let batch = decide(Locked { customers, priors, payments, invoices });
             if batch.is_empty() {
                 return Ok(());
             }
@@ -694,6 +696,7 @@ async fn write(connection: &mut Connection, batch: &Batch) -> Result<bool, sqlx:
     write_holds(connection, batch).await?;
     write_operations(connection, batch).await?;
     write_collecting(connection, batch).await?;
+    write_billing(connection, batch).await?;
     write_profiles(connection, batch).await?;
     for erased in &batch.erased {
         erase(connection, erased).await?;

@@ -21,6 +21,7 @@ mod api_story;
 mod api_test_clock;
 mod api_usage;
 mod bench;
+mod billing;
 mod books;
 mod cli_backup;
 mod cli_check;

@@ -8,7 +8,8 @@ use std::path::Path;
 use crate::statements::{Driver, statements_of};
 
 /// Small tables that every machine has a copy of, and why.
-const REFERENCE_TABLES: [(&str, &str); 5] = [
+const REFERENCE_TABLES: [(&str, &str); 6] = [
+    ("invoice_numbers", "one row for each tenant"),
     ("test_clocks", "one row for each tenant whose clock is held"),
     ("reconciliations", "one row for each tenant"),
     ("prices", "a few versions of each price, written when a server starts"),
@@ -17,11 +18,12 @@ const REFERENCE_TABLES: [(&str, &str); 5] = [
 ];
 
 /// Statements that ask every machine on purpose, and why.
-const CROSS_SHARD: [(&str, &str); 13] = [
+const CROSS_SHARD: [(&str, &str); 14] = [
     ("payment_of_reference", "a webhook names a payment by what the provider calls it"),
     ("payer_of_reference", "a webhook names a customer by what the provider calls it"),
     ("due_effects", "one looks for what is due wherever it is; each is then claimed in its own bucket"),
     ("next_due", "one asks when something of a tenant in test mode is due next"),
+    ("due_customers", "the same, for customers of whom something is due"),
     ("due_events", "the same, for what providers told"),
     ("events", "an operator lists what a provider told"),
     ("forget_events", "once in a while old events are forgotten, wherever they are"),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use engine::{Collection, CollectionRequest, Command, Payment, PurchaseRequest, wallet};
+use engine::{Catalog, Collection, CollectionRequest, Command, Payment, PurchaseRequest, wallet};
 use farthing::app::App;
 use farthing::auth::Secret;
 use farthing::clock::Clock;
@@ -164,22 +164,34 @@ pub(crate) struct Shop {
     pub(crate) clock: Arc<TestClock>,
     pub(crate) database: Arc<Database>,
     pub(crate) sandbox: Arc<TestSandbox>,
+    more: fn(&mut Catalog),
 }
 
 impl Shop {
     /// A shop whose sandbox tells nobody of its events.
     pub(crate) async fn start(database: Database) -> Self {
+        Self::selling(database, |_| {}).await
+    }
+
+    /// The same, with more in its catalog.
+    pub(crate) async fn selling(database: Database, more: fn(&mut Catalog)) -> Self {
         let sandbox = Arc::new(TestSandbox::start(None).await);
-        Self::on(Arc::new(database), sandbox, TestClock::at("2026-03-02T09:00:00Z")).await
+        Self::on(Arc::new(database), sandbox, TestClock::at("2026-03-02T09:00:00Z"), more).await
     }
 
     /// The same shop after a restart: it remembers what the database does, and nothing else.
     pub(crate) async fn restarted(&self) -> Self {
-        Self::on(self.database.clone(), self.sandbox.clone(), self.clock.clone()).await
+        Self::on(self.database.clone(), self.sandbox.clone(), self.clock.clone(), self.more).await
     }
 
-    async fn on(database: Arc<Database>, sandbox: Arc<TestSandbox>, clock: Arc<TestClock>) -> Self {
-        let tenant = config::parse(TENANT, "tenant.toml", &|_| None).expect("the tenant file is right");
+    async fn on(
+        database: Arc<Database>,
+        sandbox: Arc<TestSandbox>,
+        clock: Arc<TestClock>,
+        more: fn(&mut Catalog),
+    ) -> Self {
+        let mut tenant = config::parse(TENANT, "tenant.toml", &|_| None).expect("the tenant file is right");
+        more(&mut tenant.catalog);
         let tenants = vec![tenant];
         let Connected { providers, connections, .. } =
             connect(&tenants, Some(&sandbox.address())).expect("the tenant is connected");
@@ -187,7 +199,7 @@ impl Shop {
         let app = App::start(store, tenants, connections, clock.clone(), Settings::default()).await.expect("it starts");
         let inbound = Inbound::new(app.clone(), &providers);
         let jobs = Jobs::new(app.clone(), providers);
-        Self { app, jobs, inbound, clock, database, sandbox }
+        Self { app, jobs, inbound, clock, database, sandbox, more }
     }
 
     /// Brings a command to a customer.
@@ -223,6 +235,7 @@ impl Shop {
     pub(crate) async fn work(&self) {
         while self.jobs.do_effects().await.expect("the store answers") > 0
             || self.jobs.apply_events().await.expect("the store answers") > 0
+            || self.jobs.pass_time(None).await.expect("the store answers") > 0
         {}
     }
 

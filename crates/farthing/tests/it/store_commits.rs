@@ -175,7 +175,7 @@ async fn under_lock_customers_come_in_order_with_what_their_keys_made() {
         let ids = [charge.id, charge.id, answer.value.id, missing].map(|id| (jane.shard_key, id));
         let mut seen = None;
         store
-            .commit_locked(&keys, &Lookups { operations: ids.to_vec(), payments: Vec::new() }, &mut |locked: Locked| {
+            .commit_locked(&keys, &Lookups { operations: ids.to_vec(), ..Lookups::default() }, &mut |locked: Locked| {
                 seen = Some(locked);
                 Batch::default()
             })

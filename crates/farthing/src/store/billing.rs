@@ -1,0 +1,59 @@
+//! What the store keeps for billing: subscriptions, invoices with their numbers, credit notes, and when customers are due.
+
+use async_trait::async_trait;
+use engine::invoice::{CreditNote, Invoice};
+use engine::subscription::Subscription;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{OperationRef, Page, Scope, StoreError};
+
+/// A thing of a customer, with the caller's own id of the customer.
+#[derive(Clone, Debug)]
+pub struct BillingRow<T> {
+    /// The caller's own id of the customer.
+    pub external_id: String,
+    /// The customer.
+    pub customer_id: Uuid,
+    /// Its bucket.
+    pub shard_key: i32,
+    /// The thing, as it stands.
+    pub value: T,
+}
+
+/// The tables of billing, by use case.
+#[async_trait]
+pub trait BillingStore: Send + Sync {
+    /// A subscription by its id, one that has ended included.
+    async fn subscription(
+        &self,
+        scope: &Scope,
+        id: OperationRef,
+    ) -> Result<Option<BillingRow<Subscription>>, StoreError>;
+    /// Subscriptions of a customer, newest first; the cursor is when it began, and the id.
+    async fn subscriptions(
+        &self,
+        scope: &Scope,
+        owner: OperationRef,
+        page: Page<(Timestamp, Uuid)>,
+    ) -> Result<Vec<BillingRow<Subscription>>, StoreError>;
+    /// An invoice by its id, as it stands, with its number.
+    async fn invoice(&self, scope: &Scope, id: OperationRef) -> Result<Option<BillingRow<Invoice>>, StoreError>;
+    /// Invoices of a customer, newest first; the cursor is the number.
+    async fn invoices(
+        &self,
+        scope: &Scope,
+        owner: OperationRef,
+        page: Page<i64>,
+    ) -> Result<Vec<BillingRow<Invoice>>, StoreError>;
+    /// The credit notes of an invoice, oldest first.
+    async fn credit_notes(&self, scope: &Scope, invoice: OperationRef) -> Result<Vec<CreditNote>, StoreError>;
+    /// Customers of whom something is due: of one tenant, or of all whose clock is not held; those due the longest first,
+    /// each by tenant and own id, with the time.
+    async fn due_customers(
+        &self,
+        tenant: Option<&str>,
+        now: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<(String, String, Timestamp)>, StoreError>;
+}
