@@ -216,7 +216,10 @@ impl Draft<'_> {
 
     /// Ends every subscription, and stops collecting, because the customer is closed.
     pub(crate) fn end_subscriptions(&mut self) -> Result<(), Refusal> {
-        while let Some(subscription) = self.decision.customer.state.subscriptions.first() {
+        while let Some(subscription) = self.decision.customer.state.subscriptions.first().cloned() {
+            if subscription.source == SubscriptionSource::Provider {
+                self.end_at_provider(&subscription);
+            }
             let incomplete = subscription.state == SubscriptionState::Incomplete;
             let end = if incomplete { SubscriptionState::IncompleteExpired } else { SubscriptionState::Canceled };
             self.end_subscription(0, end)?;
