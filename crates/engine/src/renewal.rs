@@ -245,8 +245,8 @@ impl Draft<'_> {
         if !subscription.state.is_in_force() {
             return Ok(());
         }
-        let catalog = self.catalog;
-        let plan = catalog.plans.version(&subscription.terms.version, &subscription.terms.plan)?;
+        // What was paid is paid, also for a plan that nobody knows any more.
+        let Some(plan) = plan_of(self, &subscription) else { return Ok(()) };
         for allowance in &plan.allowances {
             let amount = times(allowance.amount, subscription.terms.quantity)?;
             self.give_allowance(&subscription, allowance, amount, false)?;
