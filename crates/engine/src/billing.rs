@@ -27,6 +27,10 @@ use crate::wallet::Draft;
 /// The most lines that may wait for the next invoice, so that a customer's row stays small.
 pub const MOST_PENDING_LINES: usize = 200;
 
+/// How many periods are remembered whose usage was invoiced on demand: those of the subscriptions that a customer may have
+/// had in a calendar month, and the month.
+const INVOICED_PERIODS_KEPT: usize = 12;
+
 /// How a tenant bills.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Billing {
@@ -149,14 +153,15 @@ impl Draft<'_> {
         Ok(Some(id))
     }
 
-    /// What is owed and belongs on the invoice: usage by meter, price and period, and then what is owed besides.
+    /// What is owed and belongs on the invoice: usage by meter, price and period, and then what is owed besides. Where
+    /// lines are rounded down, all of it together comes to the whole minor units of what is owed.
     fn debt(&self, bill: &Bill<'_>, per_minor: i64) -> Result<Debt, Refusal> {
         let state = &self.decision.customer.state;
         let Some(before) = bill.usage_before else {
             return Ok(Debt { kept: state.unbilled.clone(), ..Debt::default() });
         };
         let mut debt = Debt::default();
-        let mut itemised = Micros::ZERO;
+        let (mut itemised, mut fractions) = (Micros::ZERO, Micros::ZERO);
         for usage in &state.unbilled {
             if usage.asset != bill.currency {
                 debt.kept.push(usage.clone());
@@ -171,17 +176,20 @@ impl Draft<'_> {
             let whole = micros(minor, &bill.currency)?;
             let carries = usage.rounding == Rounding::Down;
             debt.taken = debt.taken.plus(if carries { whole } else { usage.owed })?;
-            if !carries {
+            if carries {
+                fractions = fractions.plus(usage.owed.minus(whole)?)?;
+            } else {
                 debt.written_off = debt.written_off.plus(usage.owed.minus(whole)?.max(Micros::ZERO))?;
                 debt.added = debt.added.plus(whole.minus(usage.owed)?.max(Micros::ZERO))?;
             }
             debt.lines.push(self.usage_line(usage, bill.period, minor));
         }
-        let rest = self.decision.customer.owed(&bill.currency).minus(itemised)?;
+        // What earlier invoices left, and what these lines leave, make whole minor units together.
+        let rest = self.decision.customer.owed(&bill.currency).minus(itemised)?.plus(fractions)?;
         let minor = minor_units(rest, per_minor, Rounding::Down);
         if minor > 0 {
             debt.taken = debt.taken.plus(micros(minor, &bill.currency)?)?;
-            let line = Line::whole(LineKind::Debt, "Owed besides", 1, minor, per_minor)?;
+            let line = Line::whole(LineKind::Debt, "Fractions, and what is owed besides", 1, minor, per_minor)?;
             debt.lines.push(Line { exact: rest, ..line });
         }
         Ok(debt)
@@ -363,7 +371,7 @@ impl Draft<'_> {
             Some(subscription) => subscription.period,
             None => month_of(self.now, zone)?,
         };
-        if state.usage_invoiced == Some(period.start) {
+        if state.usage_invoiced.contains(&period.start) {
             return Ok(());
         }
         let owed = state.owed.keys().filter(|asset| asset.currency().is_some());
@@ -382,11 +390,22 @@ impl Draft<'_> {
                 commitment: 0,
             })?;
             if let Some(invoice) = invoice {
-                self.decision.customer.state.usage_invoiced = Some(period.start);
+                self.note_usage_invoiced(period.start);
                 self.collect_if_open(invoice)?;
             }
         }
         Ok(())
+    }
+
+    /// Remembers that the usage of a period was invoiced, for as many periods as one may still be in.
+    fn note_usage_invoiced(&mut self, period: Timestamp) {
+        let invoiced = &mut self.decision.customer.state.usage_invoiced;
+        if !invoiced.contains(&period) {
+            invoiced.push(period);
+            invoiced.sort_unstable();
+            let excess = invoiced.len().saturating_sub(INVOICED_PERIODS_KEPT);
+            invoiced.drain(..excess);
+        }
     }
 
     /// Tries to collect an invoice, unless it was carried or settled when it was made, or its customer pays by itself.

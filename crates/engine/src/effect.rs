@@ -53,6 +53,25 @@ pub enum Effect {
         /// The provider's id of it.
         method: Arc<str>,
     },
+    /// End a subscription that the provider renews, or take that back.
+    EndSubscription {
+        /// The provider's id of it.
+        reference: Arc<str>,
+        /// When.
+        ending: Ending,
+    },
+}
+
+/// When a subscription of the provider's is to end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// Now.
+    Now,
+    /// With the period that is paid for.
+    WithPeriod,
+    /// Not, after all.
+    NotAtAll,
 }
 
 /// An effect for the record: its id is also its key at the provider, so that it is done once however often it is tried.

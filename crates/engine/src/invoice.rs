@@ -1,7 +1,7 @@
 //! Invoices: what is asked for a period, line by line, in whole minor units. What an invoice says never changes; how it
 //! stands (paid, void, ...) is kept apart from it, with the customer while it is open.
 //!
-//! Usage is priced and owed in micros at once. An invoice takes over of that debt the whole minor units of each line; what
+//! Usage is priced and owed in micros at once. An invoice takes over of that debt the whole minor units; what
 //! is below one stays owed, and so comes to the next invoice: nothing is lost, and nothing billed twice.
 
 use std::sync::Arc;
@@ -131,7 +131,8 @@ pub enum LineKind {
         /// Whether it was used in a period that was invoiced before.
         late: bool,
     },
-    /// What was owed besides: less than a minor unit of earlier invoices, or value that was refunded after it was spent.
+    /// What was owed besides: the fractions of a minor unit that other lines and earlier invoices left, and value that was
+    /// refunded after it was spent.
     Debt,
     /// A plan's fee, in advance.
     Fee {

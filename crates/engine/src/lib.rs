@@ -52,7 +52,7 @@ pub use customer::{Counter, Customer, Status};
 pub use decide::{Documents, decide, decide_documents, decide_payment};
 pub use decision::Decision;
 pub use dunning::{AfterDunning, Dunning, InvoicePayment};
-pub use effect::{Effect, EffectRecord};
+pub use effect::{Effect, EffectRecord, Ending};
 pub use entitlement::{Entitlements, Feature, Limit, Notice, Window, entitlements};
 pub use grant::{Grant, GrantEnd, GrantKind, GrantRecord};
 pub use hold::{Hold, HoldRecord, HoldState};

@@ -1,13 +1,16 @@
 //! Subscriptions that the provider renews: it collects their fee, and what it says moves them. What they include is given
 //! here, and what is used beyond that is invoiced here.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
+use crate::effect::{Effect, Ending};
 use crate::id::operation_id;
 use crate::invoice::InvoiceReason;
 use crate::refusal::Refusal;
 use crate::report::SubscriptionReport;
-use crate::subscription::{Subscription, SubscriptionSource, Terms};
+use crate::subscription::{Subscription, SubscriptionSource, SubscriptionStep, Terms};
 use crate::wallet::Draft;
 
 /// How many ended subscriptions of the provider's are known by name.
@@ -27,10 +30,7 @@ impl Draft<'_> {
         }
         let terms = self.reported_terms(report)?;
         if report.state.has_ended() {
-            let ended = &mut self.decision.customer.state.ended_references;
-            ended.push(report.reference.clone());
-            let excess = ended.len().saturating_sub(ENDED_KEPT);
-            ended.drain(..excess);
+            self.note_ended(&report.reference);
             return self.end_subscription(index, report.state);
         }
         let subscription = &mut self.decision.customer.state.subscriptions[index];
@@ -54,6 +54,34 @@ impl Draft<'_> {
         }
         self.record_subscription(before.id);
         Ok(())
+    }
+
+    /// Asks the provider to end a subscription of its own; that it has is for the provider to say. Anything else is done
+    /// there.
+    pub(crate) fn ask_provider(&mut self, reference: Option<Arc<str>>, step: &SubscriptionStep) -> Result<(), Refusal> {
+        let ending = match step {
+            SubscriptionStep::Cancel { prorate: false } => Ending::Now,
+            SubscriptionStep::CancelAtPeriodEnd => Ending::WithPeriod,
+            SubscriptionStep::Keep => Ending::NotAtAll,
+            _ => return Err(Refusal::ProviderSubscription),
+        };
+        let reference = reference.ok_or(Refusal::ProviderSubscription)?;
+        self.effect(Effect::EndSubscription { reference, ending }, self.now);
+        Ok(())
+    }
+
+    /// Has the provider end a subscription of its own whose customer is closed; what it says of it later begins nothing.
+    pub(crate) fn end_at_provider(&mut self, subscription: &Subscription) {
+        let Some(reference) = subscription.reference.clone() else { return };
+        self.note_ended(&reference);
+        self.effect(Effect::EndSubscription { reference, ending: Ending::Now }, self.now);
+    }
+
+    fn note_ended(&mut self, reference: &Arc<str>) {
+        let ended = &mut self.decision.customer.state.ended_references;
+        ended.push(reference.clone());
+        let excess = ended.len().saturating_sub(ENDED_KEPT);
+        ended.drain(..excess);
     }
 
     /// A subscription of the provider's is heard of for the first time. One that has ended was never ours.

@@ -216,7 +216,10 @@ impl Draft<'_> {
 
     /// Ends every subscription, and stops collecting, because the customer is closed.
     pub(crate) fn end_subscriptions(&mut self) -> Result<(), Refusal> {
-        while let Some(subscription) = self.decision.customer.state.subscriptions.first() {
+        while let Some(subscription) = self.decision.customer.state.subscriptions.first().cloned() {
+            if subscription.source == SubscriptionSource::Provider {
+                self.end_at_provider(&subscription);
+            }
             let incomplete = subscription.state == SubscriptionState::Incomplete;
             let end = if incomplete { SubscriptionState::IncompleteExpired } else { SubscriptionState::Canceled };
             self.end_subscription(0, end)?;
@@ -242,8 +245,8 @@ impl Draft<'_> {
         if !subscription.state.is_in_force() {
             return Ok(());
         }
-        let catalog = self.catalog;
-        let plan = catalog.plans.version(&subscription.terms.version, &subscription.terms.plan)?;
+        // What was paid is paid, also for a plan that nobody knows any more.
+        let Some(plan) = plan_of(self, &subscription) else { return Ok(()) };
         for allowance in &plan.allowances {
             let amount = times(allowance.amount, subscription.terms.quantity)?;
             self.give_allowance(&subscription, allowance, amount, false)?;

@@ -322,7 +322,8 @@ impl Draft<'_> {
         let index = self.find_subscription(id)?;
         let subscription = &mut self.decision.customer.state.subscriptions[index];
         if subscription.source == SubscriptionSource::Provider {
-            return Err(Refusal::ProviderSubscription);
+            let reference = subscription.reference.clone();
+            return self.ask_provider(reference, step);
         }
         let state = subscription.state;
         let wrong = Refusal::SubscriptionState { state: state.as_str() };

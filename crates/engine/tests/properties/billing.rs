@@ -401,6 +401,15 @@ impl std::fmt::Debug for Moment {
     }
 }
 
+fn stored<T>(value: &T) -> Result<(), TestCaseError>
+where
+    T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
+{
+    let text = serde_json::to_string(value).unwrap();
+    prop_assert_eq!(&serde_json::from_str::<T>(&text).unwrap(), value, "{}", text);
+    Ok(())
+}
+
 /// What the books say of an account in dollars: debits less credits.
 fn balance(books: &BTreeMap<(Account, Asset), i64>, account: Account) -> i64 {
     books.get(&(account, Asset::new("USD"))).copied().unwrap_or_default()
@@ -442,7 +451,7 @@ proptest! {
     fn lines_sum_to_the_total((catalog, moments) in life()) {
         let mut seen = std::collections::BTreeSet::new();
         for invoice in moments.iter().flat_map(|moment| &moment.decision.invoices) {
-            prop_assert!(seen.insert(invoice.id), "made twice");
+            prop_assert!(seen.insert(invoice.id), "made twice: {:?} {:?}", invoice.reason, invoice.period);
             let totals: i64 = invoice.lines.iter().map(|line| line.total().unwrap()).sum();
             prop_assert_eq!(totals, invoice.total);
             prop_assert_eq!(invoice.lines.iter().map(|line| line.minor).sum::<i64>(), invoice.subtotal);
@@ -478,6 +487,19 @@ proptest! {
             let owed = decision.customer.state.owed.get(&Asset::new("USD")).map_or(0, |owed| owed.get());
             prop_assert_eq!(made, billed + owed);
         }
+    }
+
+    /// What is stored and read again is the same.
+    #[test]
+    fn what_is_stored_comes_back((catalog, moments) in life()) {
+        for Moment { decision, .. } in &moments {
+            stored(&decision.customer.state)?;
+            decision.subscriptions.iter().try_for_each(stored)?;
+            decision.invoices.iter().try_for_each(stored)?;
+            decision.credit_notes.iter().try_for_each(stored)?;
+            decision.payments.iter().try_for_each(stored)?;
+        }
+        catalog.plans.versions.values().try_for_each(|plan| stored(&**plan))?;
     }
 
     /// What was due has been done: nothing due lies in the past, and doing it again does nothing.

@@ -10,7 +10,7 @@ use engine::report::{
     RefundReport,
 };
 use engine::{
-    Asset, Collection, CollectionRequest, Command, Documents, Effect, EffectRecord, Heard, Micros, Money, Pack,
+    Asset, Collection, CollectionRequest, Command, Documents, Effect, EffectRecord, Ending, Heard, Micros, Money, Pack,
     PayerChange, Payment, PaymentStep, PurchaseRequest, Refund, SpentPolicy, TopUpSettings, decide_documents,
 };
 use uuid::Uuid;
@@ -281,6 +281,11 @@ impl Story {
             Effect::BeginSetup => "begin to put a method on file".to_owned(),
             Effect::AttachMethod { method } => format!("attach {method}"),
             Effect::DetachMethod { method } => format!("detach {method}"),
+            Effect::EndSubscription { reference, ending } => match ending {
+                Ending::Now => format!("end {reference} now"),
+                Ending::WithPeriod => format!("end {reference} with its period"),
+                Ending::NotAtAll => format!("go on with {reference}"),
+            },
             Effect::SetDefaultMethod { method } => format!("make {method} the default"),
         };
         let at = (record.due_at != self.now).then(|| format!(" at {}", self.show_time(record.due_at)));

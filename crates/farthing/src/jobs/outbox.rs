@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use engine::id::Kind;
 use engine::report::{Failure, PaymentReport};
-use engine::{Collection, Command, Effect, Heard, Payment, PaymentState, PaymentStep, PublicId, Purpose};
+use engine::{Collection, Command, Effect, Ending, Heard, Payment, PaymentState, PaymentStep, PublicId, Purpose};
 use futures_util::future::join_all;
 use jiff::SignedDuration;
 use serde_json::json;
 use uuid::Uuid;
 
 use super::{AT_ONCE, JobError, Jobs, LEASE, backoff};
-use crate::provider::{self, Exchanged, NewPayment, NewRefund, OperationKey, ProviderError};
+use crate::provider::{self, Cancellation, Exchanged, NewPayment, NewRefund, OperationKey, ProviderError};
 use crate::service::ServiceError;
 use crate::store::{EffectEnd, EffectResult, EffectRow, SettledEffect, StoreError};
 
@@ -67,6 +67,7 @@ impl Jobs {
             Effect::AttachMethod { method } => self.attach_method(row, method).await,
             Effect::DetachMethod { method } => self.detach_method(row, method).await,
             Effect::SetDefaultMethod { method } => self.set_default_method(row, method).await,
+            Effect::EndSubscription { reference, ending } => self.end_subscription(row, reference, *ending).await,
         }
     }
 
@@ -136,6 +137,21 @@ impl Jobs {
             Err(failure) => (PaymentStep::FailRefund { refund, failure }, EffectEnd::Failed),
         };
         self.bring(row, Command::StepPayment { payment: payment_id, step }, end).await
+    }
+
+    /// Has the provider end a subscription of its own, or go on with it. How it stands then is said by its events.
+    async fn end_subscription(&self, row: &EffectRow, reference: &str, ending: Ending) -> Result<(), JobError> {
+        let subscriptions = self.provider(&row.tenant)?.subscriptions().ok_or(JobError::NoProvider)?;
+        let when = match ending {
+            Ending::Now => Cancellation::Now,
+            Ending::WithPeriod => Cancellation::AtPeriodEnd,
+            Ending::NotAtAll => Cancellation::Undo,
+        };
+        let ended = subscriptions.cancel(&OperationKey::new(row.id), reference, when).await;
+        match self.exchange(row, ended).await? {
+            Ok(_) => self.settle(row, EffectEnd::Done, None).await,
+            Err(failure) => self.settle(row, EffectEnd::Failed, Some(&failure)).await,
+        }
     }
 
     async fn payment(&self, row: &EffectRow, id: Uuid) -> Result<Payment, JobError> {
