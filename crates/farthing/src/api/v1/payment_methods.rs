@@ -8,7 +8,7 @@ use axum::response::Response;
 use engine::customer::State as CustomerState;
 use engine::id::keyed_id;
 use engine::report::{Failure, PaymentMethod};
-use engine::{Command, Money, PayerChange, TopUpSettings};
+use engine::{Command, Effect, Money, PayerChange, TopUpSettings};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -18,7 +18,7 @@ use crate::api::idempotent::{IdempotencyKey, answer, replayed};
 use crate::api::parameters::{Named, NamedOf};
 use crate::api::problem::Problem;
 use crate::api::v1::charges::request;
-use crate::api::v1::purchases::{await_effects, major};
+use crate::api::v1::purchases::{await_effect, major};
 use crate::app::App;
 use crate::auth::Scope;
 use crate::idempotency::fingerprint;
@@ -313,7 +313,11 @@ async fn change(
 ) -> Result<(Answer, Option<String>), Problem> {
     let done = execute(app, caller, key, customer, asked).await?;
     let shard_key = caller.customer(customer)?.shard_key;
-    match await_effects(app, shard_key, &done).await? {
+    let of_methods = |effect: &Effect| {
+        use Effect::{AttachMethod, BeginSetup, DetachMethod, SetDefaultMethod};
+        matches!(effect, BeginSetup | AttachMethod { .. } | DetachMethod { .. } | SetDefaultMethod { .. })
+    };
+    match await_effect(app, shard_key, &done, of_methods).await? {
         Some(EffectResult { end: EffectEnd::Done, result }) => Ok((done, result)),
         Some(EffectResult { end: EffectEnd::Failed, result }) => Err(refused(result.as_deref())),
         None => Err(Problem::provider_unavailable()),

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use engine::id::{Kind, PublicId, keyed_id};
 use engine::report::{DisputeState, RefundProgress};
-use engine::{Command, Money, PaymentState, PaymentStep, Purpose, Refund};
+use engine::{Command, Effect, Money, PaymentState, PaymentStep, Purpose, Refund};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -19,7 +19,7 @@ use crate::api::page::{PageOf, PageQuery, page, page_of};
 use crate::api::parameters::{Named, Parameters, public_id};
 use crate::api::problem::Problem;
 use crate::api::v1::charges::request;
-use crate::api::v1::purchases::{FailureView, await_effects, find, major, of_answer};
+use crate::api::v1::purchases::{FailureView, await_effect, find, major};
 use crate::app::App;
 use crate::auth::Scope;
 use crate::idempotency::fingerprint;
@@ -279,7 +279,12 @@ async fn take_step(
     let command = Command::StepPayment { payment: row.payment.id, step };
     let request = Request { operation, ..request(app, caller, customer, command, caller.now()) };
     let done = app.service.execute(request).await?;
-    await_effects(app, row.shard_key, &done).await?;
-    let row = find(app, caller, (row.shard_key, of_answer(&done)?.id)).await?;
+    let id = row.payment.id;
+    let of_it = |effect: &Effect| match effect {
+        Effect::CancelPayment { payment } | Effect::CreateRefund { payment, .. } => *payment == id,
+        _ => false,
+    };
+    await_effect(app, row.shard_key, &done, of_it).await?;
+    let row = find(app, caller, (row.shard_key, id)).await?;
     Ok((row, done.replayed))
 }

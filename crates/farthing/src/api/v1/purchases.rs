@@ -9,7 +9,7 @@ use axum::response::Response;
 use engine::id::{Kind, PublicId, keyed_id};
 use engine::purchase::{MOST_PACKS, purchased_grant};
 use engine::report::Failure;
-use engine::{Collection, CollectionRequest, Command, Money, Payment, PaymentState, Purchase, PurchaseRequest};
+use engine::{Collection, CollectionRequest, Command, Effect, Money, PaymentState, Purchase, PurchaseRequest};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -23,7 +23,7 @@ use crate::api::v1::charges::request;
 use crate::app::App;
 use crate::auth::Scope;
 use crate::idempotency::fingerprint;
-use crate::service::{Answer, Request, ServiceError};
+use crate::service::{Answer, Request};
 use crate::store::{EffectResult, OperationRef, PaymentRow};
 
 /// How long a request waits for the provider before it answers with what is known by then.
@@ -236,19 +236,18 @@ pub(in crate::api) async fn create(
     let shard_key = customer.shard_key;
     let keyed = |key: String| keyed_id(&customer.tenant, &customer.external_id, "purchase", &key);
     let operation = operation_key.map(|key| (keyed(key), fingerprint(&body)));
+    let id = operation.map_or_else(|| app.clock.new_id(), |(id, _)| id);
     let command = Command::Purchase(PurchaseRequest {
-        id: operation.map_or_else(|| app.clock.new_id(), |(id, _)| id),
+        id,
         pack: Arc::from(body.pack.as_str()),
         quantity,
         collection: body.collect.request(),
     });
     let request = Request { operation, ..request(&app, &caller, customer, command, caller.now()) };
     let done = app.service.execute(request).await?;
-    await_effects(&app, shard_key, &done).await?;
-    // What was due by then may have made payments for invoices as well.
-    let bought = |payment: &&Payment| payment.purpose.purchase().is_some_and(|purchase| !purchase.automatic);
-    let payment = done.payments.iter().find(bought).ok_or(ServiceError::Unavailable)?;
-    let row = find(&app, &caller, (shard_key, payment.id)).await?;
+    let makes_it = |effect: &Effect| matches!(effect, Effect::CreatePayment { payment } if *payment == id);
+    await_effect(&app, shard_key, &done, makes_it).await?;
+    let row = find(&app, &caller, (shard_key, id)).await?;
     let status = if row.payment.state == PaymentState::Pending { StatusCode::ACCEPTED } else { StatusCode::CREATED };
     Ok(replayed(answer(status, PurchaseView::of(&caller, &row)?), done.replayed))
 }
@@ -281,17 +280,14 @@ pub(in crate::api) async fn find(app: &App, caller: &Caller, id: OperationRef) -
     row.ok_or_else(|| engine::Refusal::UnknownPayment.into())
 }
 
-/// Waits until the effects of a command have ended, for a while; what came of the first one.
-pub(in crate::api) async fn await_effects(
+/// Waits until the wanted effect of a command has ended, for a while; what came of it. A command may have others, because
+/// time that has passed had something due as well.
+pub(in crate::api) async fn await_effect(
     app: &App,
     shard_key: i32,
     done: &Answer,
+    wanted: impl Fn(&Effect) -> bool,
 ) -> Result<Option<EffectResult>, Problem> {
-    let Some(effect) = done.effects.first() else { return Ok(None) };
+    let Some(effect) = done.effects.iter().find(|record| wanted(&record.effect)) else { return Ok(None) };
     Ok(app.outbox.wait(&*app.store, (shard_key, effect.id), WAIT).await?)
-}
-
-/// The payment of an answer, as the command left it.
-pub(in crate::api) fn of_answer(done: &Answer) -> Result<&Payment, Problem> {
-    Ok(done.payments.last().ok_or(ServiceError::Unavailable)?)
 }
