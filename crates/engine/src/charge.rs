@@ -244,14 +244,16 @@ impl<'a> Draft<'a> {
         self.count_spending(asset, period, short)?;
         let version = price.map(|price| price.version.clone());
         let unbilled = &mut self.decision.customer.state.unbilled;
-        let same = |usage: &&mut Unbilled| {
+        let same = |usage: &Unbilled| {
             usage.meter == request.meter && usage.price == version && usage.asset == *asset && usage.period == period
         };
-        if let Some(usage) = unbilled.iter_mut().find(same) {
-            usage.quantity = usage.quantity.plus(quantity)?;
-            usage.priced = usage.priced.plus(amount)?;
-            usage.owed = usage.owed.plus(short)?;
-            return Ok(());
+        // Use that has happened is recorded, however much it is: what would not fit one sum begins another.
+        for usage in unbilled.iter_mut().filter(|usage| same(usage)) {
+            let sums = (usage.quantity.plus(quantity), usage.priced.plus(amount), usage.owed.plus(short));
+            if let (Ok(quantity), Ok(priced), Ok(owed)) = sums {
+                (usage.quantity, usage.priced, usage.owed) = (quantity, priced, owed);
+                return Ok(());
+            }
         }
         unbilled.push(Unbilled {
             meter: request.meter.clone(),

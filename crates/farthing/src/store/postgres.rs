@@ -62,6 +62,9 @@ type Read = Transaction<'static, Postgres>;
 
 const NAME: &str = "PostgreSQL";
 
+/// How many connections each pool has at the most.
+const MOST_CONNECTIONS: u32 = 8;
+
 /// A list of buckets as a parameter.
 fn buckets(list: &[i32]) -> Vec<i32> {
     list.to_vec()
@@ -110,7 +113,7 @@ impl PostgresStore {
     /// `Database` and `Migration` as they come.
     pub async fn open(address: &str) -> Result<Self, StoreError> {
         let options = PgConnectOptions::from_str(address)?.application_name("farthing");
-        let pool = PgPoolOptions::new().acquire_timeout(Duration::from_secs(10)).max_connections(8);
+        let pool = PgPoolOptions::new().acquire_timeout(Duration::from_secs(10)).max_connections(MOST_CONNECTIONS);
         // A read that finds its connection gone, as after a restart of the database, is simply made on another one. A
         // batch is not: asking before each would cost it a round trip, and its callers can repeat it by their keys.
         // Reads are also planned anew each time: a plan made while a table was small is kept for too long.
@@ -147,7 +150,15 @@ impl PostgresStore {
         Ok(transaction)
     }
 
+    /// Begins a transaction of the writer. A connection that is gone, as after a restart of the database, shows before
+    /// anything was done on it, so the next one is tried.
     async fn write(&self) -> Result<Write, StoreError> {
+        for _ in 0..MOST_CONNECTIONS {
+            match self.writer.begin().await {
+                Err(error) if is_gone(&error) => {}
+                begun => return Ok(begun?),
+            }
+        }
         Ok(self.writer.begin().await?)
     }
 
@@ -196,6 +207,12 @@ impl PostgresStore {
 fn is_conflict(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| matches!(&*code, "23505" | "22012" | "40001" | "40P01"))
+}
+
+/// An error that means that the connection has been closed by the other side (57P01, 57P02: the server stops).
+fn is_gone(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    matches!(error, sqlx::Error::Io(_)) || code.is_some_and(|code| matches!(&*code, "57P01" | "57P02"))
 }
 
 fn settle(written: Result<bool, sqlx::Error>) -> Result<Outcome, StoreError> {
