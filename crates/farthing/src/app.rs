@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use engine::Catalog;
 use jiff::Timestamp;
-use tokio::sync::{Mutex, RwLock, mpsc, oneshot};
+use tokio::sync::{Mutex, Notify, RwLock, mpsc, oneshot};
 
 use crate::auth::{JwtSettingsError, JwtVerifier, KeyCache};
 use crate::clock::{Clock, TenantClock};
@@ -80,7 +80,7 @@ pub struct App {
     /// Wakes whoever does the effects that commands lead to.
     pub outbox: Outbox,
     /// Wakes whoever applies the events that providers told of.
-    pub inbox: Outbox,
+    pub inbox: Notify,
     /// Where moves of test clocks are asked for, and taken up by whoever does the jobs.
     pub clock_moves: (mpsc::Sender<ClockMove>, Mutex<Option<mpsc::Receiver<ClockMove>>>),
     /// Idempotency keys whose request is under way in this process.
@@ -94,8 +94,14 @@ impl std::fmt::Debug for App {
 }
 
 impl App {
-    /// Puts the parts together (`connections` says which tenants have a payment provider) and keeps the prices of every tenant, so that charges can be explained when they have
-    /// changed.
+    /// A tenant's time; the server's for one that is not served here.
+    #[must_use]
+    pub fn now(&self, tenant: &str) -> Timestamp {
+        self.tenants.get(tenant).map_or_else(|| self.clock.now(), |tenant| tenant.clock.now())
+    }
+
+    /// Puts the parts together (`connections` says which tenants have a payment provider) and keeps the prices of every
+    /// tenant, so that charges can be explained when they have changed.
     ///
     /// # Errors
     /// As `AppError` says.
@@ -136,7 +142,7 @@ impl App {
             clock,
             keys: KeyCache::new(),
             outbox: Outbox::default(),
-            inbox: Outbox::default(),
+            inbox: Notify::new(),
             clock_moves: (sender, Mutex::new(Some(receiver))),
             in_flight: InFlight::default(),
         }))

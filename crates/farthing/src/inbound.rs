@@ -84,11 +84,11 @@ impl Inbound {
             state: EventState::Due,
             attempts: 0,
             error: None,
-            received_at: self.app.tenants.get(tenant).map_or_else(|| self.app.clock.now(), |tenant| tenant.clock.now()),
+            received_at: self.app.now(tenant),
         };
         let new = self.app.store.keep_event(&row).await.map_err(InboundError::Store)?;
         tracing::info!(event = "webhook", tenant = &**tenant, id = &*row.id, kind = row.kind, new);
-        self.app.inbox.wake();
+        self.app.inbox.notify_one();
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use super::{AT_ONCE, JobError, Jobs, LEASE, backoff};
 use crate::provider::{Notice, ProviderError};
 use crate::service::ServiceError;
-use crate::store::{EventRow, EventState, PaymentRow, StoreError};
+use crate::store::{EventRow, EventState, PaymentRow, StoreError, Whose};
 
 /// How often an event is tried before a person has to look: over about two and a half hours.
 const MOST_ATTEMPTS: i32 = 12;
@@ -48,18 +48,18 @@ impl Jobs {
     /// # Errors
     /// What the store fails with.
     pub async fn apply_events(&self) -> Result<usize, JobError> {
-        let claimed = self.claim_events_of(None, AT_ONCE).await?;
+        let claimed = self.claim_events_of(&self.unheld(), AT_ONCE).await?;
         join_all(claimed.iter().map(|event| self.apply_event(event))).await;
         Ok(claimed.len())
     }
 
-    /// Claims up to so many events that are due: of one tenant, or of all whose clock is not held.
-    pub(super) async fn claim_events_of(&self, tenant: Option<&str>, most: i64) -> Result<Vec<EventRow>, StoreError> {
+    /// Claims up to so many events that are due.
+    pub(super) async fn claim_events_of(&self, whose: &Whose, most: i64) -> Result<Vec<EventRow>, StoreError> {
         let mut claimed = Vec::new();
         if most > 0 {
-            let now = self.now(tenant.unwrap_or_default());
+            let now = self.time_of(whose);
             let until = now.checked_add(LEASE).unwrap_or(now);
-            for (tenant, id, seen) in self.app.store.due_events(tenant, now, most).await? {
+            for (tenant, id, seen) in self.app.store.due_events(whose, now, most).await? {
                 claimed.extend(self.app.store.claim_event(&tenant, &id, seen, until).await?);
             }
         }

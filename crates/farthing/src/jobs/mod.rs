@@ -12,6 +12,7 @@ mod reconcile;
 mod time;
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,10 +21,10 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinSet;
 
 use crate::app::{App, TenantRuntime};
-use crate::outbox::Outbox;
+use crate::config::Mode;
 use crate::provider::{Exchange, Provider};
 use crate::service::{Answer, Request, ServiceError};
-use crate::store::{CustomerKey, EffectRow, ExchangeRow, SettledEffect, StoreError};
+use crate::store::{CustomerKey, EffectRow, ExchangeRow, SettledEffect, StoreError, Whose};
 
 pub use reconcile::{Difference, Finding, Reconciled};
 
@@ -95,8 +96,8 @@ impl Jobs {
     async fn run_effects(self) {
         let mut under_way = JoinSet::new();
         loop {
-            for (tenant, guard) in self.at_rest() {
-                let claimed = self.claim_effects_of(tenant.as_deref(), room(&under_way)).await;
+            for (whose, guard) in self.at_rest() {
+                let claimed = self.claim_effects_of(&whose, room(&under_way)).await;
                 for row in told(claimed) {
                     let (jobs, guard) = (self.clone(), guard.clone());
                     under_way.spawn(async move {
@@ -105,15 +106,15 @@ impl Jobs {
                     });
                 }
             }
-            until_more(&self.app.outbox, &mut under_way).await;
+            until_more(self.app.outbox.written(), &mut under_way).await;
         }
     }
 
     async fn run_events(self) {
         let mut under_way = JoinSet::new();
         loop {
-            for (tenant, guard) in self.at_rest() {
-                let claimed = self.claim_events_of(tenant.as_deref(), room(&under_way)).await;
+            for (whose, guard) in self.at_rest() {
+                let claimed = self.claim_events_of(&whose, room(&under_way)).await;
                 for event in told(claimed) {
                     let (jobs, guard) = (self.clone(), guard.clone());
                     under_way.spawn(async move {
@@ -122,15 +123,16 @@ impl Jobs {
                     });
                 }
             }
-            until_more(&self.app.inbox, &mut under_way).await;
+            until_more(self.app.inbox.notified(), &mut under_way).await;
         }
     }
 
     async fn run_dues(self) {
         loop {
             let mut passed = 0;
-            for (tenant, guard) in self.at_rest() {
-                passed += self.pass_time(tenant.as_deref()).await.unwrap_or_else(|error| {
+            self.read_clocks().await;
+            for (whose, guard) in self.at_rest() {
+                passed += self.pass_time_of(&whose).await.unwrap_or_else(|error| {
                     tracing::error!(event = "dues_failed", %error);
                     0
                 });
@@ -144,13 +146,31 @@ impl Jobs {
 
     /// Whose work may be done now: all tenants whose clock is not held, and each of the others unless its clock is being
     /// moved; the guard keeps it from being moved.
-    fn at_rest(&self) -> Vec<(Option<Arc<str>>, Option<Guard>)> {
+    fn at_rest(&self) -> Vec<(Whose, Option<Guard>)> {
         let held = self.app.tenants.iter().filter(|(_, tenant)| tenant.clock.held_at().is_some());
         let resting = held.filter_map(|(name, tenant)| {
             let guard = tenant.moving.clone().try_read_owned().ok()?;
-            Some((Some(name.clone()), Some(Arc::new(guard))))
+            Some((Whose::Held(name.clone()), Some(Arc::new(guard))))
         });
-        std::iter::once((None, None)).chain(resting).collect()
+        std::iter::once((self.unheld(), None)).chain(resting).collect()
+    }
+
+    /// The tenants of this server whose clock is not held.
+    fn unheld(&self) -> Whose {
+        let unheld = self.app.tenants.iter().filter(|(_, tenant)| tenant.clock.held_at().is_none());
+        Whose::Unheld(unheld.map(|(name, _)| name.clone()).collect())
+    }
+
+    /// Takes over where another server has moved test clocks to.
+    async fn read_clocks(&self) {
+        for (name, tenant) in self.app.tenants.iter().filter(|(_, tenant)| tenant.mode == Mode::Test) {
+            let Ok(_here) = tenant.moving.try_read() else { continue };
+            match self.app.store.test_clock(name).await {
+                Ok(Some(at)) => tenant.clock.hold(at),
+                Ok(None) => {}
+                Err(error) => tracing::error!(event = "store_failed", %error),
+            }
+        }
     }
 
     async fn run_clock_moves(self) {
@@ -188,9 +208,17 @@ impl Jobs {
         self.app.tenants.get(name).ok_or(JobError::Missing("the tenant"))
     }
 
+    /// The time by which something of theirs is due.
+    fn time_of(&self, whose: &Whose) -> Timestamp {
+        match whose {
+            Whose::Unheld(_) => self.app.clock.now(),
+            Whose::Held(tenant) => self.now(tenant),
+        }
+    }
+
     /// A tenant's time.
     fn now(&self, tenant: &str) -> Timestamp {
-        self.app.tenants.get(tenant).map_or_else(|| self.app.clock.now(), |tenant| tenant.clock.now())
+        self.app.now(tenant)
     }
 
     fn provider(&self, tenant: &str) -> Result<&Arc<dyn Provider>, JobError> {
@@ -257,9 +285,9 @@ fn told<T>(claimed: Result<Vec<T>, StoreError>) -> Vec<T> {
 }
 
 /// Ends when something was written, when something has ended, or after a while.
-async fn until_more(signal: &Outbox, under_way: &mut JoinSet<()>) {
+async fn until_more(written: impl Future<Output = ()>, under_way: &mut JoinSet<()>) {
     tokio::select! {
-        () = signal.written() => {}
+        () = written => {}
         Some(_) = under_way.join_next() => {}
         () = tokio::time::sleep(TICK) => {}
     }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{AT_ONCE, JobError, Jobs, LEASE, backoff};
 use crate::provider::{self, Cancellation, Exchanged, NewPayment, NewRefund, OperationKey, ProviderError};
 use crate::service::ServiceError;
-use crate::store::{EffectEnd, EffectResult, EffectRow, SettledEffect, StoreError};
+use crate::store::{EffectEnd, EffectResult, EffectRow, SettledEffect, StoreError, Whose};
 
 /// After this long a provider may have forgotten a key, so one looks for what an earlier attempt may have made.
 const KEYS_LAST: SignedDuration = SignedDuration::from_hours(23);
@@ -25,18 +25,18 @@ impl Jobs {
     /// # Errors
     /// What the store fails with. What goes wrong with a single effect is logged, and tried again later.
     pub async fn do_effects(&self) -> Result<usize, JobError> {
-        let claimed = self.claim_effects_of(None, AT_ONCE).await?;
+        let claimed = self.claim_effects_of(&self.unheld(), AT_ONCE).await?;
         join_all(claimed.iter().map(|row| self.do_effect(row))).await;
         Ok(claimed.len())
     }
 
-    /// Claims up to so many effects that are due: of one tenant, or of all whose clock is not held.
-    pub(super) async fn claim_effects_of(&self, tenant: Option<&str>, most: i64) -> Result<Vec<EffectRow>, StoreError> {
+    /// Claims up to so many effects that are due.
+    pub(super) async fn claim_effects_of(&self, whose: &Whose, most: i64) -> Result<Vec<EffectRow>, StoreError> {
         let mut claimed = Vec::new();
         if most > 0 {
-            let now = self.now(tenant.unwrap_or_default());
+            let now = self.time_of(whose);
             let until = now.checked_add(LEASE).unwrap_or(now);
-            for (id, seen) in self.app.store.due_effects(tenant, now, most).await? {
+            for (id, seen) in self.app.store.due_effects(whose, now, most).await? {
                 claimed.extend(self.app.store.claim_effect(id, seen, until).await?);
             }
         }

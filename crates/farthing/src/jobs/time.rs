@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{AT_ONCE, JobError, Jobs};
+use crate::store::Whose;
 
 /// How often the provider's time and ours may lead to something at the same moment, before one goes on.
 const MOST_ROUNDS: usize = 100;
@@ -42,17 +43,18 @@ impl Jobs {
 
     /// Does everything that is due for a tenant now, and hears everything that its provider has to tell of.
     async fn do_all_due(&self, tenant: &Arc<str>) -> Result<(), JobError> {
+        let whose = Whose::Held(tenant.clone());
         for _ in 0..MOST_ROUNDS {
             let mut done = 0;
             if self.providers.contains_key(tenant) {
                 self.fetch_events(tenant).await?;
             }
-            done += self.pass_time(Some(tenant)).await?;
-            for row in self.claim_effects_of(Some(tenant), AT_ONCE).await? {
+            done += self.pass_time_of(&whose).await?;
+            for row in self.claim_effects_of(&whose, AT_ONCE).await? {
                 self.do_effect(&row).await;
                 done += 1;
             }
-            for event in self.claim_events_of(Some(tenant), AT_ONCE).await? {
+            for event in self.claim_events_of(&whose, AT_ONCE).await? {
                 self.apply_event(&event).await;
                 done += 1;
             }

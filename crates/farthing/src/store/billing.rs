@@ -6,7 +6,8 @@ use engine::subscription::Subscription;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{OperationRef, Page, Scope, StoreError};
+use super::payments::Whose;
+use super::{CustomerKey, OperationRef, Page, Scope, StoreError};
 
 /// A thing of a customer, with the caller's own id of the customer.
 #[derive(Clone, Debug)]
@@ -48,12 +49,13 @@ pub trait BillingStore: Send + Sync {
     ) -> Result<Vec<BillingRow<Invoice>>, StoreError>;
     /// The credit notes of an invoice, oldest first.
     async fn credit_notes(&self, scope: &Scope, invoice: OperationRef) -> Result<Vec<CreditNote>, StoreError>;
-    /// Customers of whom something is due: of one tenant, or of all whose clock is not held; those due the longest first,
-    /// each by tenant and own id, with the time.
+    /// Customers of whom something is due, those due the longest first, each by tenant and own id, with the time.
     async fn due_customers(
         &self,
-        tenant: Option<&str>,
+        whose: &Whose,
         now: Timestamp,
         limit: i64,
     ) -> Result<Vec<(String, String, Timestamp)>, StoreError>;
+    /// Has a customer told later that time has passed, when telling it now did not work.
+    async fn postpone_due(&self, key: &CustomerKey, due_at: Timestamp) -> Result<(), StoreError>;
 }

@@ -9,10 +9,11 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::super::billing::{BillingRow, BillingStore};
+use super::super::payments::Whose;
 use super::super::rows::{instant, json};
-use super::super::{Batch, OperationRef, Page, Scope, StoreError};
+use super::super::{Batch, CustomerKey, OperationRef, Page, Scope, StoreError};
 use super::queries::text;
-use super::{Backend, Connection};
+use super::{Backend, Connection, texts};
 
 macro_rules! subscription_columns {
     () => {
@@ -141,24 +142,40 @@ impl BillingStore for Backend {
 
     async fn due_customers(
         &self,
-        tenant: Option<&str>,
+        whose: &Whose,
         now: Timestamp,
         limit: i64,
     ) -> Result<Vec<(String, String, Timestamp)>, StoreError> {
-        let found: Vec<(String, String, i64)> = sqlx::query_as(
+        let found: Vec<(String, String, i64)> = sqlx::query_as(concat!(
             "SELECT d.tenant, k.external_id, d.due_at FROM dues AS d
              JOIN customers AS k ON k.shard_key = d.shard_key AND k.customer_id = d.customer_id
-             WHERE d.due_at <= $1 AND d.tenant IS NOT NULL
-                   AND (d.tenant = $3
-                        OR ($3 IS NULL AND NOT EXISTS (SELECT 1 FROM test_clocks AS held WHERE held.tenant = d.tenant)))
-             ORDER BY d.due_at LIMIT $2",
-        )
+             WHERE d.due_at <= $1 AND ",
+            in_texts!("d.tenant", "3"),
+            " AND d.tenant IS NOT NULL
+                   AND ($4 = 1 OR NOT EXISTS (SELECT 1 FROM test_clocks AS held WHERE held.tenant = d.tenant))
+             ORDER BY d.due_at LIMIT $2"
+        ))
         .bind(now.as_microsecond())
         .bind(limit)
-        .bind(tenant)
+        .bind(texts(whose.tenants()))
+        .bind(whose.held())
         .fetch_all(&mut *self.shared().await?)
         .await?;
         found.into_iter().map(|(tenant, id, due_at)| Ok((tenant, id, instant(due_at)?))).collect()
+    }
+
+    async fn postpone_due(&self, key: &CustomerKey, due_at: Timestamp) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE dues SET due_at = $4 WHERE shard_key = $1 AND customer_id = (
+                 SELECT customer_id FROM customers WHERE shard_key = $1 AND tenant = $2 AND external_id = $3)",
+        )
+        .bind(key.shard_key)
+        .bind(&*key.tenant)
+        .bind(&*key.external_id)
+        .bind(due_at.as_microsecond())
+        .execute(&mut *self.shared_write().await?)
+        .await?;
+        Ok(())
     }
 }
 

@@ -24,6 +24,7 @@ use uuid::Uuid;
 pub use billing::{BillingRow, BillingStore};
 pub use payments::{
     EffectEnd, EffectResult, EffectRow, EventRow, EventState, ExchangeRow, PaymentRow, PaymentStore, SettledEffect,
+    Whose,
 };
 pub use postgres::PostgresStore;
 pub use rows::{ChargeRow, CustomerRow, EntryRow, GrantRow, HoldRow, KeyRow, UsageRow};
@@ -362,8 +363,8 @@ pub trait Store: PaymentStore + BillingStore {
     /// Writes a batch if every customer still stands where it was decided on and no operation key was used before.
     async fn commit(&self, batch: &Batch) -> Result<Outcome, StoreError>;
 
-    /// Locks the customers, looks up what was asked for, lets `decide` make a batch of it, and writes that; one transaction. It
-    /// may call `decide` again when two create the same customer at once.
+    /// Locks the customers, looks up what was asked for, lets `decide` make a batch of it, and writes that; one transaction.
+    /// It may call `decide` again when two create the same customer at once.
     async fn commit_locked(
         &self,
         keys: &[CustomerKey],

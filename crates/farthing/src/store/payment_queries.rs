@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::super::payments::{
-    EffectEnd, EffectResult, EffectRow, EventRow, EventState, ExchangeRow, PaymentRow, PaymentStore,
+    EffectEnd, EffectResult, EffectRow, EventRow, EventState, ExchangeRow, PaymentRow, PaymentStore, Whose,
 };
 use super::super::rows::{instant, json, word};
 use super::super::{Batch, OperationRef, Page, Scope, StoreError};
 use super::queries::text;
-use super::{Backend, Connection};
+use super::{Backend, Connection, texts};
 
 macro_rules! payment_columns {
     () => {
@@ -108,19 +108,21 @@ impl PaymentStore for Backend {
 
     async fn due_effects(
         &self,
-        tenant: Option<&str>,
+        whose: &Whose,
         now: Timestamp,
         limit: i64,
     ) -> Result<Vec<(OperationRef, Timestamp)>, StoreError> {
-        let found: Vec<(i32, Uuid, i64)> = sqlx::query_as(
+        let found: Vec<(i32, Uuid, i64)> = sqlx::query_as(concat!(
             "SELECT shard_key, id, due_at FROM effects
-             WHERE state = 'due' AND attempts IS NOT NULL AND due_at <= $1
-                   AND (tenant = $3 OR ($3 IS NULL AND NOT EXISTS (SELECT 1 FROM test_clocks AS held WHERE held.tenant = effects.tenant)))
-             ORDER BY due_at LIMIT $2",
-        )
+             WHERE state = 'due' AND attempts IS NOT NULL AND due_at <= $1 AND ",
+            in_texts!("tenant", "3"),
+            " AND ($4 = 1 OR NOT EXISTS (SELECT 1 FROM test_clocks AS held WHERE held.tenant = effects.tenant))
+             ORDER BY due_at LIMIT $2"
+        ))
         .bind(now.as_microsecond())
         .bind(limit)
-        .bind(tenant)
+        .bind(texts(whose.tenants()))
+        .bind(whose.held())
         .fetch_all(&mut *self.shared().await?)
         .await?;
         found.into_iter().map(|(shard_key, id, due_at)| Ok(((shard_key, id), instant(due_at)?))).collect()
@@ -263,20 +265,21 @@ impl PaymentStore for Backend {
 
     async fn due_events(
         &self,
-        tenant: Option<&str>,
+        whose: &Whose,
         now: Timestamp,
         limit: i64,
     ) -> Result<Vec<(Arc<str>, Arc<str>, Timestamp)>, StoreError> {
-        let found: Vec<(String, String, i64)> = sqlx::query_as(
+        let found: Vec<(String, String, i64)> = sqlx::query_as(concat!(
             "SELECT tenant, id, due_at FROM provider_events
-             WHERE state = 'due' AND attempts IS NOT NULL AND due_at <= $1
-                   AND (tenant = $3
-                        OR ($3 IS NULL AND NOT EXISTS (SELECT 1 FROM test_clocks AS held WHERE held.tenant = provider_events.tenant)))
-             ORDER BY due_at LIMIT $2",
-        )
+             WHERE state = 'due' AND attempts IS NOT NULL AND due_at <= $1 AND ",
+            in_texts!("tenant", "3"),
+            " AND ($4 = 1 OR NOT EXISTS (SELECT 1 FROM test_clocks AS held WHERE held.tenant = provider_events.tenant))
+             ORDER BY due_at LIMIT $2"
+        ))
         .bind(now.as_microsecond())
         .bind(limit)
-        .bind(tenant)
+        .bind(texts(whose.tenants()))
+        .bind(whose.held())
         .fetch_all(&mut *self.shared().await?)
         .await?;
         found.into_iter().map(|(tenant, id, due_at)| Ok((tenant.into(), id.into(), instant(due_at)?))).collect()

@@ -159,6 +159,30 @@ impl EventState {
     }
 }
 
+/// Whose work is looked for. A server does that of its own tenants alone: of others it knows neither rules nor provider.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Whose {
+    /// These tenants', unless their clock is held.
+    Unheld(Vec<Arc<str>>),
+    /// This one's, whose clock is held.
+    Held(Arc<str>),
+}
+
+impl Whose {
+    /// The tenants.
+    pub(super) fn tenants(&self) -> &[Arc<str>] {
+        match self {
+            Self::Unheld(tenants) => tenants,
+            Self::Held(tenant) => std::slice::from_ref(tenant),
+        }
+    }
+
+    /// Whether a held clock is no reason to leave a tenant out, as a flag of SQL.
+    pub(super) fn held(&self) -> i32 {
+        i32::from(matches!(self, Self::Held(_)))
+    }
+}
+
 /// The tables of collecting, by use case.
 #[async_trait]
 pub trait PaymentStore: Send + Sync {
@@ -176,11 +200,10 @@ pub trait PaymentStore: Send + Sync {
     /// The customer, by its own id, by what the provider calls it.
     async fn payer_of_reference(&self, tenant: &str, reference: &str) -> Result<Option<String>, StoreError>;
 
-    /// Effects that are due, the longest due first, each with the time that it is due at: of one tenant, or of all whose
-    /// clock is not held.
+    /// Effects that are due, the longest due first, each with the time that it is due at.
     async fn due_effects(
         &self,
-        tenant: Option<&str>,
+        whose: &Whose,
         now: Timestamp,
         limit: i64,
     ) -> Result<Vec<(OperationRef, Timestamp)>, StoreError>;
@@ -206,11 +229,10 @@ pub trait PaymentStore: Send + Sync {
 
     /// Keeps an event; whether it is new.
     async fn keep_event(&self, event: &EventRow) -> Result<bool, StoreError>;
-    /// Events that are due, the longest due first: tenant, id, and the time each is due at. Of one tenant, or of all whose
-    /// clock is not held.
+    /// Events that are due, the longest due first: tenant, id, and the time each is due at.
     async fn due_events(
         &self,
-        tenant: Option<&str>,
+        whose: &Whose,
         now: Timestamp,
         limit: i64,
     ) -> Result<Vec<(Arc<str>, Arc<str>, Timestamp)>, StoreError>;

@@ -39,6 +39,11 @@ macro_rules! in_buckets {
         concat!($column, " = ANY($", $parameter, ")")
     };
 }
+macro_rules! in_texts {
+    ($column:literal, $parameter:literal) => {
+        concat!($column, " = ANY($", $parameter, ")")
+    };
+}
 macro_rules! json_of {
     ($column:literal) => {
         concat!("CAST(", $column, " AS jsonb)")
@@ -68,6 +73,11 @@ const MOST_CONNECTIONS: u32 = 8;
 /// A list of buckets as a parameter.
 fn buckets(list: &[i32]) -> Vec<i32> {
     list.to_vec()
+}
+
+/// A list of texts as a parameter.
+fn texts(list: &[std::sync::Arc<str>]) -> Vec<String> {
+    list.iter().map(|text| text.to_string()).collect()
 }
 
 /// The store on PostgreSQL.

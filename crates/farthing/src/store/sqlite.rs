@@ -36,6 +36,11 @@ macro_rules! in_buckets {
         concat!($column, " IN (SELECT value FROM json_each($", $parameter, "))")
     };
 }
+macro_rules! in_texts {
+    ($column:literal, $parameter:literal) => {
+        concat!($column, " IN (SELECT value FROM json_each($", $parameter, "))")
+    };
+}
 macro_rules! json_of {
     ($column:literal) => {
         $column
@@ -61,6 +66,11 @@ const NAME: &str = "SQLite";
 
 /// A list of buckets as a parameter.
 fn buckets(list: &[i32]) -> String {
+    json(&list).unwrap_or_default()
+}
+
+/// A list of texts as a parameter.
+fn texts(list: &[std::sync::Arc<str>]) -> String {
     json(&list).unwrap_or_default()
 }
 

@@ -123,6 +123,14 @@ async fn a_page_of_the_provider_takes_the_payment_too() {
     let bought = buy(&app, "jane", json!({"pack": "starter", "collect": collect})).await;
     assert!(text(&bought, "page").starts_with(&sandbox.url), "{bought}");
     assert_eq!(text(&bought, "state"), "requires_payment");
+    sandbox.pay_on_page(text(&bought, "page"), "4000000000009995").await;
+    let path = format!("/v1/purchases/{}", text(&bought, "id"));
+    let declined = until(&app, &path, |seen| seen["failure"]["decline_code"] == "insufficient_funds").await;
+    assert_eq!((text(&declined, "state"), declined["page"] == bought["page"]), ("requires_payment", true));
+    sandbox.pay_on_page(text(&bought, "page"), "4242424242424242").await;
+    let paid = until_state(&app, &bought, "paid").await;
+    assert!(paid.get("page").is_none(), "{paid}");
+    assert_eq!(available(&app, "jane").await, "20");
     sandbox.stop().await;
 }
 
@@ -231,9 +239,10 @@ async fn credit_is_topped_up_until_a_card_is_declined() {
         until(&app, wallet, |wallet| wallet["balances"]["USD"]["available"] == "24").await;
         let seen = app.get("/v1/customers/jane/top_up").await.is(200);
         assert_eq!((text(&seen, "spent"), text(&seen, "monthly_limit")), ("40", "40"));
-        // The month's limit is used up.
+        // The month's limit is used up. A payment would have been recorded with the charge.
         app.post("/v1/charges", charge.clone()).await.is(201);
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        let payments = app.get("/v1/customers/jane/payments").await.is(200);
+        assert_eq!(list(&payments, "data").len(), 2, "{payments}");
         assert_eq!(available(&app, "jane").await, "8");
 
         // Of the next customer the card is good for attaching and for nothing else.

@@ -140,8 +140,8 @@ async fn two_servers_close_a_period_and_each_customer_is_invoiced_once() {
         shop.clock.advance(31 * 24 * 3600);
         let (one, two) = (shop.restarted().await, shop.restarted().await);
         let dying = one.jobs.clone();
-        let half = tokio::spawn(async move { dying.pass_time(None).await });
-        let (_, passed) = tokio::join!(tokio::time::timeout(Duration::from_millis(3), half), two.jobs.pass_time(None));
+        let half = tokio::spawn(async move { dying.pass_time().await });
+        let (_, passed) = tokio::join!(tokio::time::timeout(Duration::from_millis(3), half), two.jobs.pass_time());
         passed.expect("the store answers");
         tokio::join!(one.work(), two.work());
 

@@ -1,23 +1,27 @@
 //! Purchases when things go wrong: the process dies between any two steps, the provider does what it was asked and does not
 //! say so, webhooks come twice, late, in the wrong order, or never. In the end there is one payment and one grant.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use engine::report::RefundProgress;
 use engine::{Command, Micros, PaymentState, PaymentStep};
+use farthing::app::App;
 use farthing::clock::Clock;
+use farthing::config;
 use farthing::inbound::InboundError;
+use farthing::jobs::{Jobs, Providers};
 use farthing::provider::WebhookError;
-use farthing::service::Request;
+use farthing::service::{Request, Settings};
 use farthing::store::{EventState, Page};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::databases::{Database, on_both};
-use crate::shop::{Shop, WEBHOOK_SECRET, purchase, scope, signed};
+use crate::shop::{Shop, TENANT, WEBHOOK_SECRET, purchase, scope, signed};
 
 /// What is left of a future that is polled so often, and then dropped as if the process had died there.
 struct Dying<F> {
@@ -176,6 +180,33 @@ async fn two_servers_do_each_thing_once() {
         let asked = asked["data"].as_array().expect("a list");
         let made = |ask: &&Value| ask["method"] == "POST" && ask["path"] == "/v1/payment_intents";
         assert_eq!(asked.iter().filter(made).count(), 20, "nothing was asked for twice");
+    })
+    .await;
+}
+
+/// A server that shares the database and serves other tenants knows neither the rules nor the provider of these: it leaves
+/// their work to whoever does.
+#[tokio::test]
+async fn a_server_of_other_tenants_leaves_the_work_alone() {
+    on_both(async |database| {
+        let shop = Shop::start(database).await;
+        shop.create("jane").await;
+        let id = shop.buy("jane", "starter").await;
+        let tenant =
+            config::parse(&TENANT.replace("acme", "other"), "other.toml", &|_| None).expect("the file is right");
+        let (store, clock) = (shop.database.open().await, shop.clock.clone());
+        let app =
+            App::start(store, vec![tenant], BTreeMap::new(), clock, Settings::default()).await.expect("it starts");
+        let other = Jobs::new(app, Providers::new());
+        assert_eq!(other.do_effects().await.unwrap(), 0);
+        shop.work().await;
+        assert_eq!(shop.payment("jane", id).await.state, PaymentState::RequiresPayment, "nobody has put it off");
+
+        pay(&shop, "jane", id).await;
+        shop.deliver_all().await;
+        assert_eq!(other.apply_events().await.unwrap(), 0);
+        shop.work().await;
+        assert_bought_once(&shop, "jane", id, "beside another server").await;
     })
     .await;
 }
