@@ -197,7 +197,7 @@ impl Draft<'_> {
 
     fn usage_line(&self, usage: &Unbilled, period: Period, minor: i64) -> Line {
         let price = usage.price.as_ref();
-        let known = self.catalog.prices.iter().find(|known| Some(&known.version) == price);
+        let known = self.catalog.all_prices().find(|known| Some(&known.version) == price);
         let late = usage.period < period.start;
         Line {
             kind: LineKind::Usage { meter: usage.meter.clone(), price: price.cloned(), priced: usage.priced, late },

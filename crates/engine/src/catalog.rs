@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::billing::Billing;
 use crate::grant::GrantKind;
 use crate::money::{Asset, Micros};
-use crate::plan::Plans;
+use crate::plan::{Plan, Plans};
 use crate::price::Price;
 use crate::purchase::Pack;
 use crate::refund::SpentPolicy;
@@ -27,7 +27,7 @@ pub struct Catalog {
     pub time_zone: TimeZone,
     /// By name.
     pub meters: BTreeMap<Arc<str>, Meter>,
-    /// Every price; for one meter the ones with more matched dimensions come first.
+    /// The prices of everyone whose plans have none of their own; for one meter the ones with more matched dimensions come first.
     pub prices: Vec<Arc<Price>>,
     /// Grants that customers get by themselves.
     pub grants: Vec<GrantTemplate>,
@@ -124,26 +124,26 @@ impl Catalog {
         self.meters.get(name).ok_or_else(|| Refusal::UnknownMeter { meter: name.to_owned() })
     }
 
-    /// The price of a use with these dimensions for a customer with these plans: one that names such a plan before one
-    /// that names none, and then the one that matches most dimensions. `None` where the meter has no price at all, so
-    /// that only its own unit covers it.
+    /// The price of a use with these dimensions for a customer with these plans in force: the first that fits of the
+    /// plans' own prices, then of everyone's. `None` where the meter has no price at all, so that only its own unit covers
+    /// it.
     ///
     /// # Errors
     /// `NoPrice` where the meter has prices, but none for these dimensions and plans; `UnknownDimension`.
-    pub fn price(
-        &self,
+    pub fn price<'a>(
+        &'a self,
         meter: &Meter,
         dimensions: &BTreeMap<String, String>,
-        plans: &[&str],
-    ) -> Result<Option<&Arc<Price>>, Refusal> {
+        plans: &[&'a Plan],
+    ) -> Result<Option<&'a Arc<Price>>, Refusal> {
         self.know_dimensions(meter, dimensions)?;
-        let of_meter = || self.prices.iter().filter(|price| price.prices(&meter.name));
-        let named = |price: &&Arc<Price>| price.plans.iter().any(|plan| plans.contains(&&**plan));
-        let of_plan = of_meter().filter(named).find(|price| price.fits(dimensions));
-        let found = of_plan.or_else(|| of_meter().find(|price| price.plans.is_empty() && price.fits(dimensions)));
-        match found {
+        let own = || plans.iter().flat_map(|plan| &plan.prices).chain(&self.prices);
+        let of_meter = |price: &&Arc<Price>| price.prices(&meter.name);
+        match own().filter(of_meter).find(|price| price.fits(dimensions)) {
             Some(price) => Ok(Some(price)),
-            None if of_meter().next().is_some() => Err(Refusal::NoPrice { meter: meter.name.to_string() }),
+            None if own().chain(self.plans.sold().flat_map(|plan| &plan.prices)).any(|price| of_meter(&price)) => {
+                Err(Refusal::NoPrice { meter: meter.name.to_string() })
+            }
             None => Ok(None),
         }
     }
@@ -154,12 +154,17 @@ impl Catalog {
     /// `NoPrice` where the meter has prices, but none for these dimensions; `UnknownDimension`.
     pub fn know_price(&self, meter: &Meter, dimensions: &BTreeMap<String, String>) -> Result<(), Refusal> {
         self.know_dimensions(meter, dimensions)?;
-        let mut prices = self.prices.iter().filter(|price| price.prices(&meter.name)).peekable();
+        let mut prices = self.all_prices().filter(|price| price.prices(&meter.name)).peekable();
         if prices.peek().is_none() || prices.any(|price| price.fits(dimensions)) {
             Ok(())
         } else {
             Err(Refusal::NoPrice { meter: meter.name.to_string() })
         }
+    }
+
+    /// Everyone's prices, and those of every version of every plan.
+    pub fn all_prices(&self) -> impl Iterator<Item = &Arc<Price>> {
+        self.prices.iter().chain(self.plans.prices())
     }
 
     fn know_dimensions(&self, meter: &Meter, dimensions: &BTreeMap<String, String>) -> Result<(), Refusal> {
@@ -179,13 +184,14 @@ impl Catalog {
         self.packs.get(name).ok_or_else(|| Refusal::UnknownPack { pack: name.to_owned() })
     }
 
-    /// The asset of this name: the tenant's currency, one that a price names, or a meter's unit.
+    /// The asset of this name: the tenant's currency, one in which something is priced, or a meter's unit.
     ///
     /// # Errors
     /// `UnknownAsset`.
     pub fn asset(&self, name: &str) -> Result<Asset, Refusal> {
         let known = self.currency.as_str() == name
-            || self.prices.iter().any(|price| price.asset.as_str() == name)
+            || self.all_prices().any(|price| price.asset.as_str() == name)
+            || self.plans.versions.values().any(|plan| plan.fee.currency.as_str() == name)
             || self.meters.values().any(|meter| meter.unit.as_str() == name);
         if known { Ok(Asset::new(name)) } else { Err(Refusal::UnknownAsset { asset: name.to_owned() }) }
     }

@@ -226,10 +226,7 @@ impl<'a> Draft<'a> {
         meter: &Meter,
         dimensions: &BTreeMap<String, String>,
     ) -> Result<Option<&'a Arc<Price>>, Refusal> {
-        let catalog = self.catalog;
-        let in_force = self.decision.customer.state.subscriptions.iter().filter(|known| known.state.is_in_force());
-        let plans: Vec<&str> = in_force.map(|known| &*known.terms.plan).collect();
-        catalog.price(meter, dimensions, &plans)
+        self.catalog.price(meter, dimensions, &self.plans())
     }
 
     /// Keeps what usage made of debt for the invoice.

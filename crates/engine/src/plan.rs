@@ -11,6 +11,7 @@ use crate::coupon::Coupon;
 use crate::entitlement::{Feature, Limit};
 use crate::money::{Asset, Micros, Money};
 use crate::period::Interval;
+use crate::price::Price;
 use crate::refusal::Refusal;
 
 /// What is sold by the period.
@@ -47,6 +48,9 @@ pub struct Plan {
     /// The least that the usage of a period comes to, in minor units of the fee's currency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commitment: Option<i64>,
+    /// Its own prices, before those of everyone; for one meter the ones with more matched dimensions come first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prices: Vec<Arc<Price>>,
     /// The add-ons that may be booked with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub add_ons: Vec<Arc<str>>,
@@ -121,6 +125,16 @@ impl Plans {
     /// `UnknownPlan`.
     pub fn version(&self, version: &str, name: &str) -> Result<&Arc<Plan>, Refusal> {
         self.versions.get(version).map_or_else(|| self.current(name), Ok)
+    }
+
+    /// The prices of every version of every plan.
+    pub fn prices(&self) -> impl Iterator<Item = &Arc<Price>> {
+        self.versions.values().flat_map(|plan| &plan.prices)
+    }
+
+    /// The plans that are sold now, by name.
+    pub fn sold(&self) -> impl Iterator<Item = &Arc<Plan>> {
+        self.current.values().filter_map(|version| self.versions.get(version))
     }
 
     /// The add-on of this name, where it may be booked with the plan.

@@ -139,9 +139,6 @@ pub struct Price {
     /// Further meters that it prices: what is used of all of them is counted together.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pooled: Vec<Arc<str>>,
-    /// The plans whose subscribers it is for; none means everyone for whom there is no price of their plan's.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub plans: Vec<Arc<str>>,
     /// What it is priced in.
     pub asset: Asset,
     /// The dimensions that a use must have; none fits every use.

@@ -122,7 +122,6 @@ mod tests {
             version: "v".into(),
             meter: "m".into(),
             pooled: Vec::new(),
-            plans: Vec::new(),
             asset: Asset::new("USD"),
             matching: std::collections::BTreeMap::new(),
             model,

@@ -27,7 +27,6 @@ fn catalog() -> Catalog {
         version: "words".into(),
         meter: meter.name.clone(),
         pooled: Vec::new(),
-        plans: Vec::new(),
         asset: Asset::new("USD"),
         matching: BTreeMap::new(),
         model: Model::PerUnit { amount: "0.001".parse().unwrap() },

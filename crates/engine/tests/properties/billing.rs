@@ -130,6 +130,7 @@ fn plan(name: &str, unit: IntervalUnit) -> impl Strategy<Value = Plan> + use<> {
         spending_limit: limit.map(|units| Micros::new(units * 1_000_000)),
         overage: None,
         commitment,
+        prices: Vec::new(),
         add_ons: vec!["phone".into(), "setup".into()],
         provider_price: None,
     })

@@ -313,7 +313,6 @@ pub(crate) fn price(currency: &str) -> impl Strategy<Value = Price> + use<> {
         version: "1".into(),
         meter: "meter".into(),
         pooled: Vec::new(),
-        plans: Vec::new(),
         asset: asset.clone(),
         matching: BTreeMap::new(),
         model,

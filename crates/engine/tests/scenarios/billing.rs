@@ -132,6 +132,7 @@ fn define_plan(catalog: &mut engine::Catalog, words: &Words, [name, fee, currenc
         overage: words.option("overage", |policy| {
             Some(engine::Overage { policy: named(policy)?, limit: words.option("limit", number)? })
         })?,
+        prices: Vec::new(),
         commitment: words.option("commitment", |text| read_money(text, &currency))?.map(|money| money.minor),
         add_ons: words.list("add_ons").into_iter().map(Arc::from).collect(),
         provider_price: words.options.get("provider").map(|price| Arc::from(*price)),
@@ -141,7 +142,7 @@ fn define_plan(catalog: &mut engine::Catalog, words: &Words, [name, fee, currenc
     Some(())
 }
 
-fn change_plan(catalog: &mut engine::Catalog, plan: &str, change: impl FnOnce(&mut Plan)) -> Option<()> {
+pub(crate) fn change_plan(catalog: &mut engine::Catalog, plan: &str, change: impl FnOnce(&mut Plan)) -> Option<()> {
     let version = catalog.plans.versions.get_mut(catalog.plans.current.get(plan)?)?;
     change(Arc::make_mut(version));
     Some(())

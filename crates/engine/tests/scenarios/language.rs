@@ -33,7 +33,7 @@ impl<'a> Words<'a> {
 
     /// The options that are not the language's own: dimensions.
     pub(crate) fn dimensions(&self) -> BTreeMap<String, String> {
-        let own = ["per", "size", "rounding", "line_rounding", "pooled", "plans", "flat", "at", "until"];
+        let own = ["per", "size", "rounding", "line_rounding", "pooled", "plan", "flat", "at", "until"];
         let others = self.options.iter().filter(|(name, _)| !own.contains(name));
         others.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
@@ -69,8 +69,14 @@ pub(crate) fn define(catalog: &mut Catalog, words: &Words) -> Option<()> {
             catalog.meters.insert(meter.name.clone(), meter);
         }
         ["price", meter, model, asset, amounts @ ..] => {
-            let price = price(words, meter, asset, read_model(model, amounts, words)?)?;
-            catalog.prices.push(Arc::new(price));
+            let mut price = price(words, meter, asset, read_model(model, amounts, words)?)?;
+            match words.options.get("plan") {
+                Some(plan) => crate::billing::change_plan(catalog, plan, |plan| {
+                    price.version = format!("{} of {}", price.name, plan.version).into();
+                    plan.prices.push(Arc::new(price));
+                })?,
+                None => catalog.prices.push(Arc::new(price)),
+            }
         }
         ["grant", name, amount, asset, kind] => catalog.grants.push(GrantTemplate {
             name: Arc::from(*name),
@@ -104,11 +110,10 @@ pub(crate) fn change(words: &Words, profile: &[&str]) -> Option<CustomerChange> 
 fn price(words: &Words, meter: &str, asset: &str, model: Model) -> Option<Price> {
     let matching = words.dimensions();
     Some(Price {
-        name: format!("{meter}{matching:?}{}", words.list("plans").join(",")).into(),
-        version: format!("{meter}{matching:?}{}", words.list("plans").join(",")).into(),
+        name: format!("{meter}{matching:?}").into(),
+        version: format!("{meter}{matching:?}").into(),
         meter: meter.into(),
         pooled: words.list("pooled").into_iter().map(Arc::from).collect(),
-        plans: words.list("plans").into_iter().map(Arc::from).collect(),
         asset: Asset::new(asset),
         matching,
         model,

@@ -89,7 +89,6 @@ fn read_price(mut section: Section<'_>, meters: &Meters, currency: Option<&Asset
         meter: meter.name.clone(),
         asset: asset?,
         pooled: Vec::new(),
-        plans: Vec::new(),
         matching,
         model: model?,
         per,

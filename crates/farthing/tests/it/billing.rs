@@ -32,6 +32,7 @@ fn pro(catalog: &mut Catalog) {
         spending_limit: None,
         overage: None,
         commitment: None,
+        prices: Vec::new(),
         add_ons: Vec::new(),
         provider_price: None,
     };

@@ -261,7 +261,6 @@ fn price(meter: &str, small: &str, model: Model, per: u64) -> Price {
         version: format!("{meter}{small}-1").into(),
         meter: meter.into(),
         pooled: Vec::new(),
-        plans: Vec::new(),
         asset: Asset::new("USD"),
         matching,
         model,
