@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use engine::Catalog;
+use engine::{Catalog, Refusal};
 use jiff::Timestamp;
 use tokio::sync::{Mutex, Notify, RwLock, mpsc, oneshot};
 
@@ -12,7 +12,7 @@ use crate::clock::{Clock, TenantClock};
 use crate::config::{Mode, Tenant};
 use crate::idempotency::InFlight;
 use crate::outbox::Outbox;
-use crate::service::{Service, Settings};
+use crate::service::{Request, Service, Settings};
 use crate::store::{Store, StoreError};
 
 /// Why the program cannot start.
@@ -52,8 +52,19 @@ pub struct ClockMove {
     pub tenant: Arc<str>,
     /// Where to.
     pub to: Timestamp,
-    /// Whether it came to be, once everything on the way is done.
-    pub done: oneshot::Sender<bool>,
+    /// What is used on the way, each at its own time, in the order of these times.
+    pub usage: Vec<Request>,
+    /// What of the usage was refused, once everything on the way is done; nothing where the clock stopped before.
+    pub done: oneshot::Sender<Option<Vec<RefusedUsage>>>,
+}
+
+/// Usage on the way of a test clock that was refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RefusedUsage {
+    /// Which, counted from nought in the order of their times.
+    pub index: usize,
+    /// Why.
+    pub refusal: Refusal,
 }
 
 /// What surfaces may know of a tenant's payment provider.

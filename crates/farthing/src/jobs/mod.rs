@@ -176,12 +176,12 @@ impl Jobs {
     async fn run_clock_moves(self) {
         let Some(mut moves) = self.app.clock_moves.1.lock().await.take() else { return };
         while let Some(asked) = moves.recv().await {
-            let moved = self.advance(&asked.tenant, asked.to).await;
+            let moved = self.advance(&asked.tenant, asked.to, asked.usage).await;
             if let Err(error) = &moved {
                 tracing::error!(event = "test_clock_stopped", tenant = &*asked.tenant, %error);
             }
             // Whoever asked may have gone.
-            let _ = asked.done.send(moved.is_ok());
+            let _ = asked.done.send(moved.ok());
         }
     }
 

@@ -86,3 +86,44 @@ async fn time_goes_forward_and_for_test_tenants_only() {
     live.get("/v1/test_clock").await.refused(409, "not_in_test_mode");
     live.post("/v1/test_clock/advance", json!({"to": "2026-04-01T00:00:00Z"})).await.refused(409, "not_in_test_mode");
 }
+
+#[tokio::test]
+async fn what_is_used_on_the_way_is_recorded_at_its_time() {
+    let app = TestApp::start(Database::sqlite().await).await;
+    app.create("jane").await;
+    let event =
+        |time: &str, id: &str| json!({"customer": "jane", "meter": "tokens", "quantity": 5, "id": id, "time": time});
+    let grant = json!({"amount": "10", "kind": "paid", "expires_at": "2026-03-31T00:00:00Z"});
+    app.post("/v1/customers/jane/grants", grant).await.is(201);
+    let mut events = vec![event("2026-04-01T00:00:00Z", "after"), event("2026-03-30T12:00:00.5Z", "before")];
+    let body = json!({"to": "2026-05-01T00:00:00Z", "events": events});
+    assert_eq!(text(&app.post("/v1/test_clock/advance", body).await.is(200), "now"), "2026-05-01T00:00:00Z");
+    // Only the one that came while the grant lasted was covered by it.
+    let charges = app.get("/v1/customers/jane/charges").await.is(200);
+    let told: Vec<_> = charges["data"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|charge| {
+            (
+                text(charge, "recorded_at").to_owned(),
+                charge["covered_by"].as_array().is_some_and(|covers| !covers.is_empty()),
+            )
+        })
+        .collect();
+    assert_eq!(told, [("2026-04-01T00:00:00Z".to_owned(), false), ("2026-03-30T12:00:00.5Z".to_owned(), true)]);
+
+    // Each has to be on the way, and of a customer that there is.
+    for (at, status, code) in
+        [("2026-04-30T00:00:00Z", 422, "invalid_time"), ("2026-07-01T00:00:00Z", 422, "invalid_time")]
+    {
+        events[0] = event(at, "late");
+        events[1] = event("2026-05-02T00:00:00Z", "on-the-way");
+        let body = json!({"to": "2026-06-01T00:00:00Z", "events": events});
+        app.post("/v1/test_clock/advance", body).await.refused(status, code);
+    }
+    let stranger = json!({"customer": "nobody", "meter": "tokens", "quantity": 1, "time": "2026-05-02T00:00:00Z"});
+    let body = json!({"to": "2026-06-01T00:00:00Z", "events": [stranger]});
+    app.post("/v1/test_clock/advance", body).await.refused(404, "unknown_customer");
+    assert_eq!(text(&app.get("/v1/test_clock").await.is(200), "now"), "2026-05-01T00:00:00Z");
+}

@@ -88,7 +88,10 @@ async fn a_year_of_a_subscription_goes_by_in_one_call() {
         let first = invoices(&shop, "jane").await;
         assert_eq!((first.len(), first[0].total, first[0].standing.state), (1, 2_000, InvoiceState::Paid));
 
-        shop.jobs.advance(&"acme".into(), "2027-03-02T09:00:00Z".parse().unwrap()).await.expect("time goes by");
+        shop.jobs
+            .advance(&"acme".into(), "2027-03-02T09:00:00Z".parse().unwrap(), Vec::new())
+            .await
+            .expect("time goes by");
         let all = invoices(&shop, "jane").await;
         assert_eq!(numbers(&all), (1..=13).collect::<Vec<_>>());
         assert!(all.iter().all(|invoice| invoice.standing.state == InvoiceState::Paid && invoice.total == 2_000));
@@ -113,9 +116,15 @@ async fn a_card_that_is_declined_is_tried_again_and_then_the_subscription_ends()
         // From the next month on her bank says no.
         let fault = serde_json::json!({"kind": "decline_next", "times": 100});
         shop.sandbox.fault(fault).await;
-        shop.jobs.advance(&"acme".into(), "2026-04-03T00:00:00Z".parse().unwrap()).await.expect("time goes by");
+        shop.jobs
+            .advance(&"acme".into(), "2026-04-03T00:00:00Z".parse().unwrap(), Vec::new())
+            .await
+            .expect("time goes by");
         assert_eq!(subscription(&shop, "jane").await.state, SubscriptionState::PastDue);
-        shop.jobs.advance(&"acme".into(), "2026-06-01T00:00:00Z".parse().unwrap()).await.expect("time goes by");
+        shop.jobs
+            .advance(&"acme".into(), "2026-06-01T00:00:00Z".parse().unwrap(), Vec::new())
+            .await
+            .expect("time goes by");
         assert_eq!(subscription(&shop, "jane").await.state, SubscriptionState::Canceled);
         let all = invoices(&shop, "jane").await;
         let states: Vec<_> = all.iter().map(|invoice| invoice.standing.state).collect();

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use engine::Command;
 use futures_util::future::join_all;
+use jiff::Timestamp;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::schema::OneOfBuilder;
@@ -177,7 +178,8 @@ pub(in crate::api) async fn create(
     let bytes: Bytes = read(http, &()).await?;
     let list = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
     if !list {
-        let request = event_request(&app, &caller, &bytes, key.get().map(str::to_owned))?;
+        let own = key.get().map(str::to_owned);
+        let request = event_request(&app, &caller, &bytes, own, caller.now())?;
         let _under_way = key.enter(&app, &caller, &request.key.external_id)?;
         let (event, repeated) = recorded(&app, &key, request).await?;
         return Ok(replayed(answer(StatusCode::OK, Recorded::One(event)), repeated));
@@ -190,7 +192,7 @@ pub(in crate::api) async fn create(
     let mut requests = Vec::with_capacity(events.len());
     for (index, event) in events.into_iter().enumerate() {
         let own = key.get().map(|key| format!("{key}/{index}"));
-        let request = event_request(&app, &caller, event.get().as_bytes(), own);
+        let request = event_request(&app, &caller, event.get().as_bytes(), own, caller.now());
         requests.push(request.map_err(|problem| problem.below(&format!("/{index}")))?);
     }
     let keys: Vec<_> = requests.iter().map(|request| request.key.clone()).collect();
@@ -234,33 +236,61 @@ async fn recorded(app: &App, http: &IdempotencyKey, request: Request) -> Result<
     Ok((event, done.replayed))
 }
 
-/// The command that records one event, in whichever form it is.
-fn event_request(app: &App, caller: &Caller, bytes: &[u8], key: Option<String>) -> Result<Request, Problem> {
+/// The command that records one event, in whichever form it is, at this time.
+fn event_request(
+    app: &App,
+    caller: &Caller,
+    bytes: &[u8],
+    key: Option<String>,
+    now: Timestamp,
+) -> Result<Request, Problem> {
+    let mut usage = read_usage(caller, bytes)?;
+    usage.id = usage.id.or(key);
+    usage_request(app, caller, &usage, now)
+}
+
+fn usage_request(app: &App, caller: &Caller, usage: &Usage, now: Timestamp) -> Result<Request, Problem> {
+    let charges = event::charges(caller.catalog(), usage, now, || app.clock.new_id())?;
+    let customer = caller.customer(&usage.customer)?;
+    Ok(request(app, caller, customer, Command::Record(charges), now))
+}
+
+/// The command that records one event at its own time, which has to lie after one time and not after another.
+pub(super) fn event_on_the_way(
+    app: &App,
+    caller: &Caller,
+    bytes: &[u8],
+    (after, until): (Timestamp, Timestamp),
+) -> Result<Request, Problem> {
+    let usage = read_usage(caller, bytes)?;
+    let on_the_way = usage.time.filter(|time| *time > after && *time <= until);
+    let Some(time) = on_the_way else {
+        let detail = format!("`time` has to be given, later than {after} and not later than {until}");
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_time", detail).at("/time"));
+    };
+    usage_request(app, caller, &usage, time)
+}
+
+fn read_usage(caller: &Caller, bytes: &[u8]) -> Result<Usage, Problem> {
     #[derive(Deserialize)]
     struct Form {
         specversion: Option<IgnoredAny>,
     }
     let form: Form = parse(bytes)?;
-    let mut usage = if form.specversion.is_some() {
-        parse::<CloudEvent>(bytes)?.usage(caller.catalog()).map_err(problem)?
-    } else {
-        let short: NewEvent = parse(bytes)?;
-        let usage = Usage {
-            id: short.id.map(Name::into_string),
-            customer: short.customer.into_string(),
-            time: short.time.map(|time| time.0),
-            subject: short.subject.map(Name::into_string),
-            quantities: vec![(Arc::from(short.meter.as_str()), short.quantity.0)],
-            dimensions: short.dimensions.0,
-        };
-        usage.validate().map_err(problem)?;
-        usage
+    if form.specversion.is_some() {
+        return parse::<CloudEvent>(bytes)?.usage(caller.catalog()).map_err(problem);
+    }
+    let short: NewEvent = parse(bytes)?;
+    let usage = Usage {
+        id: short.id.map(Name::into_string),
+        customer: short.customer.into_string(),
+        time: short.time.map(|time| time.0),
+        subject: short.subject.map(Name::into_string),
+        quantities: vec![(Arc::from(short.meter.as_str()), short.quantity.0)],
+        dimensions: short.dimensions.0,
     };
-    usage.id = usage.id.or(key);
-    let now = caller.now();
-    let charges = event::charges(caller.catalog(), &usage, now, || app.clock.new_id())?;
-    let customer = caller.customer(&usage.customer)?;
-    Ok(request(app, caller, customer, Command::Record(charges), now))
+    usage.validate().map_err(problem)?;
+    Ok(usage)
 }
 
 fn problem(error: UsageError) -> Problem {
