@@ -206,12 +206,21 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// The limits in force, each name once: where several plans have a limit of one name, the more generous counts.
     fn limits(&self) -> Vec<&'a Limit> {
         let catalog = self.catalog;
         if catalog.plans.limits.is_empty() && self.decision.customer.state.subscriptions.is_empty() {
             return Vec::new();
         }
-        self.plans().into_iter().flat_map(|plan| &plan.limits).chain(&catalog.plans.limits).collect()
+        let mut limits: Vec<&Limit> = Vec::new();
+        for limit in self.plans().into_iter().flat_map(|plan| &plan.limits).chain(&catalog.plans.limits) {
+            match limits.iter_mut().find(|known| known.name == limit.name) {
+                Some(known) if known.amount < limit.amount => *known = limit,
+                Some(_) => {}
+                None => limits.push(limit),
+            }
+        }
+        limits
     }
 
     fn entitlements(&self) -> Result<Entitlements, Refusal> {

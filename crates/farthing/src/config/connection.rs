@@ -50,7 +50,8 @@ pub(crate) fn read_connection(
             section.require(field, example);
         }
     }
-    let mut read = |field| variable(&mut section, field, mode, surroundings);
+    let missing = "set it; a live tenant has no sandbox";
+    let mut read = |field| variable(&mut section, field, (mode, missing), surroundings);
     settings.secret_key = read("secret_key_env").map(Secret::new);
     settings.publishable_key = read("publishable_key_env");
     let secrets = read("webhook_secret_env").unwrap_or_default();
@@ -74,11 +75,11 @@ pub(crate) fn read_connection(
 }
 
 /// The value of the environment variable that a field names. A name that cannot be one is not repeated, since it may be
-/// the secret itself.
-fn variable(
+/// the secret itself. Where it is not set, that is a mistake in live mode, with this remedy.
+pub(crate) fn variable(
     section: &mut Section<'_>,
     field: &'static str,
-    mode: Mode,
+    (mode, missing): (Mode, &str),
     surroundings: &Surroundings<'_>,
 ) -> Option<String> {
     let name: Spanned<&str> = section.text(field)?;
@@ -86,18 +87,14 @@ fn variable(
     let spelled = |letter: char| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_';
     if !variable.chars().all(spelled) || variable.starts_with(|letter: char| letter.is_ascii_digit()) {
         let remedy =
-            format!("it is the variable's name in capitals, as in `{field} = \"STRIPE_KEY\"`, never the key itself");
+            format!("it is the variable's name in capitals, as in `{field} = \"STRIPE_KEY\"`, never what it holds");
         section.problems.add(at, format!("`{field}` is not the name of an environment variable"), remedy);
         return None;
     }
     let value =
         (surroundings.environment)(variable).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
     if value.is_none() && mode == Mode::Live {
-        section.problems.add(
-            at,
-            format!("the environment variable `{variable}` is not set"),
-            "set it; a live tenant has no sandbox",
-        );
+        section.problems.add(at, format!("the environment variable `{variable}` is not set"), missing);
     }
     value
 }

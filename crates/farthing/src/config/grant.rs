@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::error::suggestion;
 use super::meter::{Meters, find};
-use super::section::{NamePattern, Section};
+use super::section::{NamePattern, Section, with_article};
 
 /// A quarter of the open grants that a customer may have, so that there is always room for bought ones.
 const MOST_GRANTS: usize = engine::grant::MOST_OPEN_GRANTS / 4;
@@ -57,16 +57,7 @@ fn read_grant(mut section: Section<'_>, assets: &Assets<'_>) -> Option<GrantTemp
     let kind = section.choice("kind", &KINDS).unwrap_or(GrantKind::Promotional);
     let priority = section.integer("priority", 0..=HIGHEST_PRIORITY).and_then(|priority| i16::try_from(priority).ok());
     let expires_after_days = section.integer("expires_after_days", 1..=MOST_DAYS);
-    let mut meters = Vec::new();
-    for name in section.texts("meters") {
-        let Some(meter) = find(assets.meters, &name, &section) else { continue };
-        if let Some(unit) = asset.as_ref().filter(|asset| asset.currency().is_none() && meter.unit != **asset) {
-            let problem =
-                format!("meter `{}` counts {}, so a grant in `{unit}` never covers it", meter.name, meter.unit);
-            section.problems.add(name.span().start, problem, "take the meter out, or grant its own unit");
-        }
-        meters.push(meter.name.clone());
-    }
+    let meters = read_covered_meters(&mut section, assets, asset.as_ref());
     section.finish();
     Some(GrantTemplate {
         name: Arc::from(name?),
@@ -78,6 +69,25 @@ fn read_grant(mut section: Section<'_>, assets: &Assets<'_>) -> Option<GrantTemp
         expires_after_days,
         meters,
     })
+}
+
+/// The meters that a grant of this asset covers; none means all.
+pub(crate) fn read_covered_meters(
+    section: &mut Section<'_>,
+    assets: &Assets<'_>,
+    asset: Option<&Asset>,
+) -> Vec<Arc<str>> {
+    let mut meters = Vec::new();
+    for name in section.texts("meters") {
+        let Some(meter) = find(assets.meters, &name, section) else { continue };
+        if let Some(unit) = asset.filter(|asset| asset.currency().is_none() && meter.unit != **asset) {
+            let problem =
+                format!("meter `{}` counts {}, so a grant in `{unit}` never covers it", meter.name, meter.unit);
+            section.problems.add(name.span().start, problem, "take the meter out, or grant its own unit");
+        }
+        meters.push(meter.name.clone());
+    }
+    meters
 }
 
 /// The currency or unit that is granted; the tenant's currency where nothing is said.
@@ -103,7 +113,8 @@ pub(crate) fn read_asset(section: &mut Section<'_>, assets: &Assets<'_>) -> Opti
     if section.has("currency") {
         let currency = currency?;
         if !assets.currencies.contains(currency.get_ref()) {
-            let problem = format!("nothing is priced in {}, the currency of a {}", currency.get_ref(), section.what);
+            let what = with_article(section.what);
+            let problem = format!("nothing is priced in {}, the currency of {what}", currency.get_ref());
             let remedy = suggestion(currency.get_ref().as_str(), assets.currencies.iter().map(Asset::as_str));
             section.problems.add(currency.span().start, problem, remedy);
         }

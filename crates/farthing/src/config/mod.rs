@@ -5,16 +5,23 @@
 //! the process's environment by itself (it is handed in), opens the store, or decides anything about a customer.
 //! `docs/tenant-file.md` is the reference for people who write one.
 
+mod add_on;
+mod billing;
 mod connection;
+mod coupon;
 mod error;
 mod grant;
 mod import;
 mod jwt;
+mod limit;
 mod meter;
+mod overage;
 mod pack;
+mod plan;
 mod price;
 mod section;
 mod tenant;
+mod version;
 
 pub use connection::ConnectionSettings;
 pub use error::{Position, TenantFileError};

@@ -6,12 +6,10 @@ use std::sync::Arc;
 use engine::{Micros, Money, Pack, SpentPolicy};
 use toml::Spanned;
 
-use super::grant::{Assets, read_asset};
-use super::meter::find;
+use super::grant::{Assets, read_asset, read_covered_meters};
 use super::section::{NamePattern, Section};
 
 const MOST_PACKS: usize = 200;
-const LONGEST_TITLE: usize = 200;
 const DEFAULT_PRIORITY: i16 = 100;
 const HIGHEST_PRIORITY: i64 = 1_000;
 const MOST_DAYS: i64 = 36_500;
@@ -36,10 +34,7 @@ fn read_pack(mut section: Section<'_>, assets: &Assets<'_>) -> Option<Pack> {
         section.require(field, example);
     }
     let name = section.name("name", &NamePattern::SLUG).map(Spanned::into_inner);
-    let title = section.text("title");
-    if let Some(long) = title.as_ref().filter(|title| title.get_ref().chars().count() > LONGEST_TITLE) {
-        section.problems.add(long.span().start, "the title of a pack is too long", "keep it to 200 characters");
-    }
+    let title = section.title();
     let price = read_price(&mut section, assets);
     let asset = read_asset(&mut section, assets);
     let is_currency = asset.as_ref().is_some_and(|asset| asset.currency().is_some());
@@ -50,10 +45,7 @@ fn read_pack(mut section: Section<'_>, assets: &Assets<'_>) -> Option<Pack> {
     let amount = section.micros("amount", Micros::new(1)).map(Spanned::into_inner);
     let priority = section.integer("priority", 0..=HIGHEST_PRIORITY).and_then(|priority| i16::try_from(priority).ok());
     let expires_after_days = section.integer("expires_after_days", 1..=MOST_DAYS);
-    let mut meters = Vec::new();
-    for meter in section.texts("meters") {
-        meters.extend(find(assets.meters, &meter, &section).map(|meter| meter.name.clone()));
-    }
+    let meters = read_covered_meters(&mut section, assets, asset.as_ref());
     section.finish();
     let (name, price, asset) = (name?, price?, asset?);
     // A pack that says nothing else gives what it costs.
@@ -65,7 +57,7 @@ fn read_pack(mut section: Section<'_>, assets: &Assets<'_>) -> Option<Pack> {
     let amount = amount.or(own)?;
     Some(Pack {
         name: Arc::from(name),
-        title: Arc::from(title.map_or(name, Spanned::into_inner)),
+        title: Arc::from(title.unwrap_or(name)),
         price,
         asset,
         amount,
@@ -77,17 +69,8 @@ fn read_pack(mut section: Section<'_>, assets: &Assets<'_>) -> Option<Pack> {
 
 /// The price, in whole minor units of its currency.
 fn read_price(section: &mut Section<'_>, assets: &Assets<'_>) -> Option<Money> {
-    let price = section.micros("price", Micros::new(1));
-    let named = section.has("price_currency");
-    let currency = section.currency("price_currency").map(Spanned::into_inner);
-    let currency = if named { currency } else { assets.currency.clone() }?;
-    let price = price?;
-    let money = Money::exactly(*price.get_ref(), &currency).ok();
-    if money.is_none() {
-        let problem = format!("{} cannot be paid in {currency}", price.get_ref());
-        section.problems.add(price.span().start, problem, "keep to the currency's smallest coin");
-    }
-    money
+    let currency = section.currency_or("price_currency", assets.currency.as_ref());
+    section.money("price", Micros::new(1), currency.as_ref())
 }
 
 pub(crate) fn read_refunds(root: &mut Section<'_>) -> SpentPolicy {

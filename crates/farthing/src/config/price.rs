@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use engine::{Asset, Meter, Micros, Model, Price, Rate, Rounding, Tier};
-use sha2::{Digest as _, Sha256};
 use toml::Spanned;
 
 use super::error::{Problems, suggestion};
 use super::meter::{Meters, find};
 use super::section::Section;
+use super::version::version;
 
 const MOST_PRICES: usize = 10_000;
 const MOST_TIERS: usize = 1_000;
@@ -29,83 +29,106 @@ enum Shape {
     Flat,
     PerUnit,
     Package,
+    Percentage,
     Graduated,
     Volume,
 }
 
 impl Shape {
-    const ALL: [(&'static str, Self); 5] = [
+    const ALL: [(&'static str, Self); 6] = [
         ("flat", Self::Flat),
         ("per_unit", Self::PerUnit),
         ("package", Self::Package),
+        ("percentage", Self::Percentage),
         ("graduated", Self::Graduated),
         ("volume", Self::Volume),
     ];
-    const FIELDS: [&'static str; 4] = ["amount", "per", "size", "tiers"];
+    const FIELDS: [&'static str; 6] = ["amount", "per", "size", "percent", "flat", "tiers"];
 
     const fn fields(self) -> &'static [&'static str] {
         match self {
             Self::Flat => &["amount"],
             Self::PerUnit => &["amount", "per"],
             Self::Package => &["amount", "size"],
+            Self::Percentage => &["percent", "flat"],
             Self::Graduated | Self::Volume => &["tiers", "per"],
         }
     }
 }
 
-/// Reads all prices, for one meter those that match more dimensions first. `currency` is that of prices that name none.
-pub(crate) fn read_prices(root: &mut Section<'_>, meters: &Meters, currency: Option<&Asset>) -> Vec<Arc<Price>> {
+/// Reads the prices of the file or of a plan, those that match more dimensions first. `currency` is that of prices that
+/// name none.
+pub(crate) fn read_prices(parent: &mut Section<'_>, meters: &Meters, currency: Option<&Asset>) -> Vec<Arc<Price>> {
     let mut prices: Vec<(usize, Price)> = Vec::new();
-    for section in root.sections("prices", "price", MOST_PRICES) {
+    for section in parent.sections("prices", "price", MOST_PRICES) {
         let at = section.at;
         prices.extend(read_price(section, meters, currency).map(|price| (at, price)));
     }
-    refuse_ambiguous(&prices, root.problems);
+    refuse_ambiguous(&prices, parent.problems);
     let mut prices: Vec<Arc<Price>> = prices.into_iter().map(|(_, price)| Arc::new(price)).collect();
     prices.sort_by(|a, b| {
-        let order = |price: &Price| (price.meter.clone(), usize::MAX - price.matching.len(), price.name.clone());
+        let order = |price: &Price| (usize::MAX - price.matching.len(), price.name.clone());
         order(a).cmp(&order(b))
     });
     prices
 }
 
 fn read_price(mut section: Section<'_>, meters: &Meters, currency: Option<&Asset>) -> Option<Price> {
-    section.require("meter", "meter = \"tokens\"");
-    let name = section.text("meter");
-    let meter = name.as_ref().and_then(|name| find(meters, name, &section));
-    let matching = read_match(&mut section, meter);
-    let own_currency = section.currency("currency").map(Spanned::into_inner);
-    let asset = if section.has("currency") { own_currency } else { currency.cloned() };
+    let priced = read_meters_of(&mut section, meters);
+    let matching = read_match(&mut section, &priced);
+    let asset = section.currency_or("currency", currency);
     let rounding = section.choice("rounding", &ROUNDINGS).unwrap_or_default();
+    let line_rounding = section.choice("line_rounding", &ROUNDINGS).unwrap_or(Rounding::Down);
     section.require("model", "model = \"per_unit\"");
     let model = section.choice("model", &Shape::ALL);
     let (model, per) = read_model(&mut section, model);
     let (at, problems) = (section.at, section.problems);
     section.finish();
-    let meter = meter?;
+    let names: Vec<Arc<str>> = priced.iter().map(|meter| meter.name.clone()).collect();
+    let (meter, pooled) = names.split_first()?;
     let mut price = Price {
-        name: price_name(&meter.name, &matching).into(),
+        name: price_name(&names.join("+"), &matching).into(),
         version: Arc::from(""),
-        meter: meter.name.clone(),
+        meter: meter.clone(),
         asset: asset?,
-        pooled: Vec::new(),
+        pooled: pooled.to_vec(),
         matching,
         model: model?,
         per,
         rounding,
-        line_rounding: Rounding::Down,
+        line_rounding,
     };
-    match version(&price) {
+    match version("p", &price) {
         Ok(version) => price.version = version.into(),
         Err(error) => problems.add(at, format!("the price cannot be written as JSON: {error}"), "change its `match`"),
     }
     Some(price)
 }
 
-fn read_match(section: &mut Section<'_>, meter: Option<&Meter>) -> BTreeMap<String, String> {
+/// The meters that a price is for, in their order, so that the order of the file makes no other price.
+fn read_meters_of<'m>(section: &mut Section<'_>, meters: &'m Meters) -> Vec<&'m Meter> {
+    if !section.has("meters") {
+        section.require("meter", "meter = \"tokens\"");
+    }
+    let mut names: Vec<Spanned<&str>> = section.text("meter").into_iter().collect();
+    if section.has("meter") {
+        let problem = "price has both `meter` and `meters`";
+        section.refuse("meters", problem, "leave one out: `meters` counts the uses of several meters together");
+    } else {
+        names = section.texts("meters");
+        if section.has("meters") && names.is_empty() {
+            section.refuse("meters", "`meters` in price names no meter", "write `meters = [\"spoken\", \"heard\"]`");
+        }
+    }
+    let mut found: Vec<&Meter> = names.iter().filter_map(|name| find(meters, name, section)).collect();
+    found.sort_by_key(|meter| &meter.name);
+    found
+}
+
+fn read_match(section: &mut Section<'_>, meters: &[&Meter]) -> BTreeMap<String, String> {
     let mut matching = BTreeMap::new();
     for (name, value) in section.map("match") {
-        if let Some(meter) = meter.filter(|meter| !meter.dimensions.contains(*name.get_ref())) {
+        if let Some(meter) = meters.iter().find(|meter| !meter.dimensions.contains(*name.get_ref())) {
             let problem = format!("meter `{}` has no dimension `{}`", meter.name, name.get_ref());
             let remedy = if meter.dimensions.is_empty() {
                 format!("give it `dimensions = [\"{}\"]`", name.get_ref())
@@ -126,6 +149,8 @@ fn read_model(section: &mut Section<'_>, shape: Option<Shape>) -> (Option<Model>
         section.rate("amount");
         section.integer("per", 1..=LARGEST_PER);
         section.micros("size", SMALLEST);
+        section.rate("percent");
+        section.rate("flat");
         read_tiers(section);
         return (None, 1);
     };
@@ -155,6 +180,11 @@ fn shape_model(section: &mut Section<'_>, shape: Shape) -> Option<Model> {
             let size = section.micros("size", SMALLEST);
             let amount = read_amount(section)?;
             Some(Model::Package { size: size?.into_inner(), amount })
+        }
+        Shape::Percentage => {
+            section.require("percent", "percent = \"2.9\"");
+            let flat = section.rate("flat").unwrap_or_default();
+            section.rate("percent").map(|percent| Model::Percentage { percent, flat })
         }
         Shape::Graduated | Shape::Volume => {
             section.require("tiers", "tiers = [{ up_to = \"100\", amount = \"1\" }, { amount = \"0.5\" }]");
@@ -210,13 +240,6 @@ fn price_name(meter: &str, matching: &BTreeMap<String, String>) -> String {
     format!("{meter}{{{}}}", pairs.join(","))
 }
 
-/// `p_` and the first half of a SHA-256 of the price, whose own version is still empty, as JSON.
-fn version(price: &Price) -> Result<String, serde_json::Error> {
-    let hash = Sha256::digest(serde_json::to_vec(price)?);
-    let hex: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!("p_{hex}"))
-}
-
 /// The prices of one meter that match the same dimensions, by the values they match.
 type Group<'p> = BTreeMap<Vec<&'p str>, &'p (usize, Price)>;
 
@@ -226,10 +249,13 @@ fn refuse_ambiguous(prices: &[(usize, Price)], problems: &Problems) {
     for entry in prices {
         let (at, price) = entry;
         let (names, values) = price.matching.iter().map(|(name, value)| (name.as_str(), value.as_str())).unzip();
-        let group = meters.entry(&price.meter).or_default().entry(names).or_default();
-        if group.insert(values, entry).is_some() {
-            let problem = format!("there are two prices for `{}`", price.name);
-            problems.add(*at, problem, "leave one out, or set them apart by `match`");
+        let (names, values): (Vec<&str>, Vec<&str>) = (names, values);
+        for meter in std::iter::once(&price.meter).chain(&price.pooled) {
+            let group = meters.entry(meter).or_default().entry(names.clone()).or_default();
+            if group.insert(values.clone(), entry).is_some() {
+                let problem = format!("there are two prices for `{}`", price_name(meter, &price.matching));
+                problems.add(*at, problem, "leave one out, or set them apart by `match`");
+            }
         }
     }
     for groups in meters.values() {

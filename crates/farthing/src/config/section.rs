@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use engine::money::AmountError;
-use engine::{Asset, Micros, Rate};
+use engine::{Asset, Micros, Money, Rate};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -28,6 +28,12 @@ impl NamePattern {
         first: |letter| letter.is_ascii_lowercase() || letter.is_ascii_digit(),
         rest: |letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || matches!(letter, '_' | '-'),
     };
+    /// `[A-Za-z0-9][A-Za-z0-9_-]{0,62}`
+    pub(crate) const CODE: Self = Self {
+        words: "begin with a letter or a digit, then letters, digits, `_` and `-`",
+        first: |letter| letter.is_ascii_alphanumeric(),
+        rest: |letter| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-'),
+    };
     /// `[a-z][a-z0-9_]{0,62}`
     pub(crate) const METER: Self = Self {
         words: "begin with a small letter, then small letters, digits and `_`",
@@ -47,6 +53,29 @@ impl NamePattern {
         let mut letters = name.chars();
         letters.next().is_some_and(self.first) && letters.all(self.rest) && name.len() <= Self::LONGEST
     }
+}
+
+const LONGEST_TITLE: usize = 200;
+const MOST_INTEGERS: usize = 20;
+/// The most names that a table may have whose names are the file's own.
+const MOST_NAMES: usize = 1_000;
+/// Percent in picos.
+const HUNDRED: i128 = 100 * 1_000_000_000_000;
+
+/// A plain value of a field.
+pub(crate) enum Scalar<'a> {
+    /// True or false.
+    Flag(bool),
+    /// A whole number.
+    Integer(i64),
+    /// Text that is not empty.
+    Text(&'a str),
+}
+
+/// A noun as a sentence has it.
+pub(crate) fn with_article(noun: &str) -> String {
+    let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {noun}")
 }
 
 /// A table of the file, being read.
@@ -130,16 +159,49 @@ impl<'a> Section<'a> {
 
     /// `true` or `false`; false where nothing is said.
     pub(crate) fn flag(&mut self, field: &'static str) -> bool {
-        let Some(value) = self.value(field) else { return false };
+        self.flag_or(field, false)
+    }
+
+    /// `true` or `false`; the usual where nothing is said.
+    pub(crate) fn flag_or(&mut self, field: &'static str, usual: bool) -> bool {
+        let Some(value) = self.value(field) else { return usual };
         value.get_ref().as_bool().unwrap_or_else(|| {
-            self.wrong_type(field, value, "true or false", format!("write `{field} = true` or leave it out"));
-            false
+            self.wrong_type(field, value, "true or false", format!("write `{field} = {}` or leave it out", !usual));
+            usual
         })
+    }
+
+    /// What people read of something; its name where nothing is said.
+    pub(crate) fn title(&mut self) -> Option<&'a str> {
+        let title = self.text("title")?;
+        if title.get_ref().chars().count() > LONGEST_TITLE {
+            let problem = format!("the title of {} is too long", with_article(self.what));
+            self.problems.add(title.span().start, problem, format!("keep it to {LONGEST_TITLE} characters"));
+        }
+        Some(title.into_inner())
     }
 
     /// A whole number within a range.
     pub(crate) fn integer(&mut self, field: &'static str, range: RangeInclusive<i64>) -> Option<i64> {
         let value = self.value(field)?;
+        self.as_integer(field, value, &range)
+    }
+
+    /// A list of whole numbers within a range; nothing where it is left out.
+    pub(crate) fn integers(&mut self, field: &'static str, range: RangeInclusive<i64>) -> Option<Vec<i64>> {
+        let value = self.value(field)?;
+        let Some(list) = value.get_ref().as_array() else {
+            self.wrong_type(field, value, "a list of whole numbers", format!("write `{field} = [{}]`", range.start()));
+            return None;
+        };
+        if list.len() > MOST_INTEGERS {
+            let problem = format!("{} has {} `{field}`", self.what, list.len());
+            self.problems.add(value.span().start, problem, format!("keep to {MOST_INTEGERS}"));
+        }
+        Some(list.iter().filter_map(|item| self.as_integer(field, item, &range)).collect())
+    }
+
+    fn as_integer(&self, field: &str, value: &'a Spanned<DeValue<'a>>, range: &RangeInclusive<i64>) -> Option<i64> {
         let (least, most) = (range.start(), range.end());
         let Some(integer) = value.get_ref().as_integer() else {
             self.wrong_type(field, value, "a whole number", format!("write a number from {least} to {most}"));
@@ -157,13 +219,81 @@ impl<'a> Section<'a> {
     /// A unit price: at least zero.
     pub(crate) fn rate(&mut self, field: &'static str) -> Option<Rate> {
         let digits = "keep to twelve digits after the point, or use `per` to price many units at once";
-        self.decimal(field, digits, "it must be from 0 to 1000000000").map(Spanned::into_inner)
+        let value = self.value(field)?;
+        self.as_decimal(field, value, digits, "it must be from 0 to 1000000000").map(Spanned::into_inner)
+    }
+
+    /// A part of a hundred, up to all of it and above nothing.
+    pub(crate) fn percent(&mut self, field: &'static str) -> Option<Rate> {
+        let value = self.value(field)?;
+        let remedy = "it must be above 0 and at most 100";
+        let percent: Spanned<Rate> = self.as_decimal(field, value, "keep to twelve digits after the point", remedy)?;
+        if *percent.get_ref() == Rate::ZERO || percent.get_ref().picos() > HUNDRED {
+            let problem = format!("`{field}` in {} is {}", self.what, percent.get_ref());
+            self.problems.add(percent.span().start, problem, remedy);
+            return None;
+        }
+        Some(percent.into_inner())
+    }
+
+    /// An amount that is paid in a currency, in whole minor units of it.
+    pub(crate) fn money(&mut self, field: &'static str, least: Micros, currency: Option<&Asset>) -> Option<Money> {
+        let amount = self.micros(field, least)?;
+        self.in_coins(&amount, currency?)
+    }
+
+    /// An amount in whole minor units of its currency.
+    pub(crate) fn in_coins(&self, amount: &Spanned<Micros>, currency: &Asset) -> Option<Money> {
+        let money = Money::exactly(*amount.get_ref(), currency).ok();
+        if money.is_none() {
+            let problem = format!("{} cannot be paid in {currency}", amount.get_ref());
+            self.problems.add(amount.span().start, problem, "keep to the currency's smallest coin");
+        }
+        money
+    }
+
+    /// A table of amounts by currency.
+    pub(crate) fn money_by_currency(&mut self, field: &'static str) -> Vec<Money> {
+        let mut amounts = Vec::new();
+        for (name, value) in self.table(field, "{ USD = \"0.50\" }") {
+            let currency = self.as_currency(&name);
+            let amount = self.as_micros(name.get_ref(), value, Micros::ZERO);
+            let Some((currency, amount)) = currency.zip(amount) else { continue };
+            amounts.extend(self.in_coins(&amount, currency.get_ref()));
+        }
+        amounts
+    }
+
+    /// A table of true and false, whole numbers and texts, in the order of their names.
+    pub(crate) fn scalars(&mut self, field: &'static str) -> Vec<(Spanned<&'a str>, Scalar<'a>)> {
+        let mut scalars = Vec::new();
+        for (name, value) in self.table(field, "{ name = true }") {
+            let scalar = match value.get_ref() {
+                DeValue::Boolean(flag) => Some(Scalar::Flag(*flag)),
+                DeValue::Integer(_) => {
+                    self.as_integer(name.get_ref(), value, &(i64::MIN..=i64::MAX)).map(Scalar::Integer)
+                }
+                DeValue::String(_) => self.as_text(name.get_ref(), value).map(|t| Scalar::Text(t.into_inner())),
+                _ => {
+                    let remedy = "write true, false, a whole number, or text in quotes".to_owned();
+                    self.wrong_type(name.get_ref(), value, "true or false, a whole number or text", remedy);
+                    None
+                }
+            };
+            scalars.extend(scalar.map(|scalar| (name, scalar)));
+        }
+        scalars
     }
 
     /// An amount or a quantity of at least `least` micros.
     pub(crate) fn micros(&mut self, field: &'static str, least: Micros) -> Option<Spanned<Micros>> {
+        let value = self.value(field)?;
+        self.as_micros(field, value, least)
+    }
+
+    fn as_micros(&self, field: &str, value: &'a Spanned<DeValue<'a>>, least: Micros) -> Option<Spanned<Micros>> {
         let digits = "keep to six digits after the point";
-        let amount: Spanned<Micros> = self.decimal(field, digits, "it must be below 9000000000000")?;
+        let amount: Spanned<Micros> = self.as_decimal(field, value, digits, "it must be below 9000000000000")?;
         if *amount.get_ref() < least {
             let remedy = if least.is_zero() { "it must be at least 0" } else { "it must be above 0" };
             let problem = format!("`{field}` in {} is {}", self.what, amount.get_ref());
@@ -176,6 +306,16 @@ impl<'a> Section<'a> {
     /// A currency by its ISO 4217 code.
     pub(crate) fn currency(&mut self, field: &'static str) -> Option<Spanned<Asset>> {
         let code = self.text(field)?;
+        self.as_currency(&code)
+    }
+
+    /// A currency; the usual one where nothing is said, and none where what is said is wrong.
+    pub(crate) fn currency_or(&mut self, field: &'static str, usual: Option<&Asset>) -> Option<Asset> {
+        let own = self.currency(field).map(Spanned::into_inner);
+        if self.has(field) { own } else { usual.cloned() }
+    }
+
+    fn as_currency(&self, code: &Spanned<&str>) -> Option<Spanned<Asset>> {
         let asset = Asset::new(code.get_ref());
         if asset.currency().is_some() {
             return Some(Spanned::new(code.span(), asset));
@@ -211,16 +351,26 @@ impl<'a> Section<'a> {
 
     /// A table of texts, in the order of their names.
     pub(crate) fn map(&mut self, field: &'static str) -> Vec<(Spanned<&'a str>, Spanned<&'a str>)> {
+        let pairs = self.table(field, "{ name = \"value\" }").into_iter();
+        pairs.filter_map(|(name, value)| self.as_text(name.get_ref(), value).map(|value| (name, value))).collect()
+    }
+
+    /// The fields of a table whose names are the file's own, in their order.
+    fn table(&mut self, field: &'static str, example: &str) -> Vec<(Spanned<&'a str>, &'a Spanned<DeValue<'a>>)> {
         let Some(value) = self.value(field) else { return Vec::new() };
         let Some(table) = value.get_ref().as_table() else {
-            self.wrong_type(field, value, "a table", format!("write `{field} = {{ name = \"value\" }}`"));
+            self.wrong_type(field, value, "a table", format!("write `{field} = {example}`"));
             return Vec::new();
         };
+        if table.len() > MOST_NAMES {
+            let problem = format!("`{field}` in {} has {} names", self.what, table.len());
+            self.problems.add(value.span().start, problem, format!("keep to {MOST_NAMES}"));
+        }
         let pair = |(name, value): (&'a Spanned<_>, &'a Spanned<DeValue<'a>>)| {
             let name: Spanned<&'a str> = Spanned::new(name.span(), AsRef::<std::borrow::Cow<'a, str>>::as_ref(name));
-            self.as_text(name.get_ref(), value).map(|value| (name, value))
+            (name, value)
         };
-        table.iter().filter_map(pair).collect()
+        table.iter().map(pair).collect()
     }
 
     /// A table below this one.
@@ -294,13 +444,13 @@ impl<'a> Section<'a> {
     }
 
     /// A decimal number as text or a whole number; a float is refused, because most decimal fractions are none.
-    fn decimal<T: FromStr<Err = AmountError>>(
-        &mut self,
-        field: &'static str,
+    fn as_decimal<T: FromStr<Err = AmountError>>(
+        &self,
+        field: &str,
+        value: &'a Spanned<DeValue<'a>>,
         too_precise: &str,
         out_of_range: &str,
     ) -> Option<Spanned<T>> {
-        let value = self.value(field)?;
         let text = match value.get_ref() {
             DeValue::String(_) => self.as_text(field, value)?.into_inner(),
             DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str(),

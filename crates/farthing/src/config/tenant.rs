@@ -1,22 +1,28 @@
-//! The tenant file as a whole: `[tenant]`, `[overage]`, `[holds]`, and the parts that have files of their own.
+//! The tenant file as a whole: `[tenant]`, `[holds]`, and the parts that have files of their own.
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use engine::{Asset, Catalog, Micros, Overage, OveragePolicy};
+use engine::{Asset, Catalog, Plans};
 use jiff::tz::TimeZone;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use super::add_on::read_add_ons;
+use super::billing::{read_billing, read_several_subscriptions};
 use super::connection::{ConnectionSettings, read_connection};
+use super::coupon::read_coupons;
 use super::error::{Problems, TenantFileError, nearest};
 use super::grant::{Assets, read_grants};
 use super::import::{ImportDefaults, read_import};
 use super::jwt::{Surroundings, read_jwt};
-use super::meter::read_meters;
+use super::limit::read_limits;
+use super::meter::{Meters, read_meters};
+use super::overage::read_overage;
 use super::pack::{read_packs, read_refunds};
+use super::plan::{PlanSurroundings, read_plans};
 use super::price::read_prices;
 use super::section::{NamePattern, Section};
 use crate::auth::JwtSettings;
@@ -27,8 +33,6 @@ const DEFAULT_HOLD_SECONDS: i64 = 900;
 const LONGEST_HOLD_SECONDS: i64 = 31 * 24 * 60 * 60;
 
 const MODES: [(&str, Mode); 2] = [("test", Mode::Test), ("live", Mode::Live)];
-const POLICIES: [(&str, OveragePolicy); 3] =
-    [("refuse", OveragePolicy::Refuse), ("owe", OveragePolicy::Owe), ("ask", OveragePolicy::Ask)];
 
 /// Whether a tenant's money is real.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -134,12 +138,15 @@ fn read(mut root: Section<'_>, surroundings: &Surroundings<'_>) -> Option<Tenant
     let meters = read_meters(&mut root);
     let prices = read_prices(&mut root, &meters, identity.currency.as_ref());
     let priced = prices.iter().map(|price| price.asset.clone());
-    let currencies: BTreeSet<Asset> = priced.chain(identity.currency.clone()).collect();
+    let mut currencies: BTreeSet<Asset> = priced.chain(identity.currency.clone()).collect();
+    let plans = read_offer(&mut root, &identity, &currencies, &meters, surroundings);
+    currencies.extend(plans.prices().map(|price| price.asset.clone()));
     let assets = Assets { currency: identity.currency.clone(), currencies, meters: &meters };
     let grants = read_grants(&mut root, &assets);
     let packs = read_packs(&mut root, &assets);
+    let billing = read_billing(&mut root);
     let spent_refunds = read_refunds(&mut root);
-    let overage = read_overage(&mut root);
+    let overage = read_overage(&mut root).unwrap_or_default();
     let hold_seconds = read_hold_seconds(&mut root);
     let import = read_import(&mut root, &meters);
     let jwt = read_jwt(&mut root, surroundings);
@@ -153,13 +160,40 @@ fn read(mut root: Section<'_>, surroundings: &Surroundings<'_>) -> Option<Tenant
         prices,
         grants,
         packs,
-        plans: engine::Plans::default(),
-        billing: engine::Billing::default(),
+        plans,
+        billing,
         spent_refunds,
         overage,
         hold_seconds,
     };
     Some(Tenant { catalog, mode: identity.mode, jwt, connection, import })
+}
+
+/// What can be subscribed to.
+fn read_offer(
+    root: &mut Section<'_>,
+    identity: &Identity,
+    currencies: &BTreeSet<Asset>,
+    meters: &Meters,
+    environment: &Surroundings<'_>,
+) -> Plans {
+    let add_ons = read_add_ons(root, identity.currency.as_ref());
+    let coupons = read_coupons(root, identity.currency.as_ref());
+    let limits = read_limits(root, meters, &[]);
+    let surroundings = PlanSurroundings {
+        currency: identity.currency.clone(),
+        currencies,
+        meters,
+        add_ons: &add_ons,
+        limits: &limits,
+        mode: identity.mode,
+        environment,
+    };
+    let plans = read_plans(root, &surroundings);
+    let current = plans.iter().map(|plan| (plan.name.clone(), plan.version.clone())).collect();
+    let versions = plans.into_iter().map(|plan| (plan.version.clone(), Arc::new(plan))).collect();
+    let several_subscriptions = read_several_subscriptions(root);
+    Plans { versions, current, add_ons, coupons, limits, several_subscriptions }
 }
 
 /// What `[tenant]` says.
@@ -197,14 +231,6 @@ fn read_time_zone(section: &mut Section<'_>) -> Option<TimeZone> {
     };
     section.problems.add(name.span().start, format!("unknown time zone `{}`", name.get_ref()), remedy);
     None
-}
-
-fn read_overage(root: &mut Section<'_>) -> Overage {
-    let Some(mut section) = root.section("overage", "[overage]") else { return Overage::default() };
-    let policy = section.choice("policy", &POLICIES).unwrap_or_default();
-    let limit = section.micros("limit", Micros::ZERO).map(Spanned::into_inner);
-    section.finish();
-    Overage { policy, limit }
 }
 
 fn read_hold_seconds(root: &mut Section<'_>) -> i64 {

@@ -9,6 +9,8 @@ use insta::assert_snapshot;
 use super::*;
 use crate::auth::{Algorithm, KeySource};
 
+mod plans;
+
 const SECRET: &str = "a-secret-of-the-tests-with-enough-bytes";
 
 /// A correct beginning of a file: a tenant and a meter.
@@ -27,6 +29,7 @@ fn environment(name: &str) -> Option<String> {
         Some((_, "SECRET_KEY")) => "sk_live_of_the_tests",
         Some((_, "PUBLISHABLE_KEY")) => "pk_live_of_the_tests",
         Some((_, "WEBHOOK_SECRET")) => "whsec_new, whsec_old",
+        Some((_, price)) if price.ends_with("_PRICE") => "price_of_the_tests",
         _ if name.ends_with("_JWT_SECRET") => SECRET,
         _ => return None,
     };
@@ -581,7 +584,7 @@ fn mistakes_in_packs_and_connections_are_told() {
     assert_snapshot!(wrong("price = \"5\"\nunit = \"tokens\""), @r#"acme.toml:10:1: pack has no `amount`; add one, as in `amount = "100"`"#);
     assert_snapshot!(wrong("price = \"5\"\n[[packs]]\nname = \"starter\"\nprice = \"6\""), @r#"acme.toml:13:1: there are two packs `starter`; give this one another name"#);
     let connection = |fields: &str| mistakes(&format!("{START}\n[connection]\nprovider = \"stripe\"\n{fields}\n"));
-    assert_snapshot!(connection("secret_key_env = \"sk_test_pasted\""), @r#"acme.toml:12:18: `secret_key_env` is not the name of an environment variable; it is the variable's name in capitals, as in `secret_key_env = "STRIPE_KEY"`, never the key itself"#);
+    assert_snapshot!(connection("secret_key_env = \"sk_test_pasted\""), @r#"acme.toml:12:18: `secret_key_env` is not the name of an environment variable; it is the variable's name in capitals, as in `secret_key_env = "STRIPE_KEY"`, never what it holds"#);
     assert_snapshot!(connection("url = \"api.stripe.com\""), @r#"acme.toml:12:7: `url` is no address; write it like `url = "http://127.0.0.1:12111"`"#);
     let live = START.replace("currency", "mode = \"live\"\ncurrency");
     assert_snapshot!(mistakes(&format!("{live}\n[connection]\nprovider = \"stripe\"\nsecret_key_env = \"NOT_SET\"")), @r#"
