@@ -59,11 +59,33 @@ CREATE TABLE dues (
 );
 CREATE INDEX dues_at ON dues (due_at) WHERE tenant IS NOT NULL;
 
-GRANT SELECT ON subscriptions, invoices, credit_notes TO farthing_reader;
-GRANT SELECT, INSERT ON subscriptions, invoices, credit_notes, invoice_numbers, dues TO farthing_writer;
+-- What tenants may want to tell their customers, numbered for each tenant in the order in which it comes to be seen.
+CREATE TABLE notices (
+    shard_key   int NOT NULL,
+    id          uuid NOT NULL,
+    customer_id uuid NOT NULL,
+    tenant      text NOT NULL,
+    number      bigint NOT NULL,
+    kind        text NOT NULL,
+    notice      text NOT NULL,
+    created_at  bigint NOT NULL,
+    PRIMARY KEY (shard_key, id)
+);
+CREATE INDEX notices_of_customer ON notices (shard_key, customer_id, number) WHERE customer_id IS NOT NULL;
+CREATE INDEX notices_of_tenant ON notices (tenant, number) WHERE tenant IS NOT NULL;
+
+-- The next number of a tenant's notices, taken in the transaction that writes them: whoever takes the next one waits until
+-- these can be seen.
+CREATE TABLE notice_numbers (
+    tenant text PRIMARY KEY,
+    next   bigint NOT NULL
+);
+
+GRANT SELECT ON subscriptions, invoices, credit_notes, notices TO farthing_reader;
+GRANT SELECT, INSERT ON subscriptions, invoices, credit_notes, invoice_numbers, dues, notices, notice_numbers TO farthing_writer;
 GRANT UPDATE (state, reference, subscription) ON subscriptions TO farthing_writer;
 GRANT UPDATE (state, standing) ON invoices TO farthing_writer;
-GRANT UPDATE (next) ON invoice_numbers TO farthing_writer;
+GRANT UPDATE (next) ON invoice_numbers, notice_numbers TO farthing_writer;
 GRANT UPDATE (due_at) ON dues TO farthing_writer;
 GRANT DELETE ON dues TO farthing_writer;
 
@@ -71,7 +93,7 @@ DO $$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['subscriptions', 'invoices', 'credit_notes'] LOOP
+    FOREACH name IN ARRAY ARRAY['subscriptions', 'invoices', 'credit_notes', 'notices'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
         EXECUTE format('CREATE POLICY writer ON %I TO farthing_writer USING (true) WITH CHECK (true)', name);
         EXECUTE format(
@@ -81,7 +103,7 @@ BEGIN
             name);
     END LOOP;
     -- No surface reads these.
-    FOREACH name IN ARRAY ARRAY['invoice_numbers', 'dues'] LOOP
+    FOREACH name IN ARRAY ARRAY['invoice_numbers', 'dues', 'notice_numbers'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
         EXECUTE format('CREATE POLICY writer ON %I TO farthing_writer USING (true) WITH CHECK (true)', name);
     END LOOP;

@@ -57,3 +57,25 @@ CREATE TABLE dues (
     PRIMARY KEY (shard_key, customer_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX dues_at ON dues (due_at);
+
+-- What tenants may want to tell their customers, numbered for each tenant in the order in which it comes to be seen.
+CREATE TABLE notices (
+    shard_key   INTEGER NOT NULL,
+    id          BLOB NOT NULL,
+    customer_id BLOB NOT NULL,
+    tenant      TEXT NOT NULL,
+    number      INTEGER NOT NULL,
+    kind        TEXT NOT NULL,
+    notice      TEXT NOT NULL,
+    created_at  INTEGER NOT NULL,
+    PRIMARY KEY (shard_key, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX notices_of_customer ON notices (shard_key, customer_id, number);
+CREATE INDEX notices_of_tenant ON notices (tenant, number);
+
+-- The next number of a tenant's notices, taken in the transaction that writes them: whoever takes the next one waits until
+-- these can be seen.
+CREATE TABLE notice_numbers (
+    tenant TEXT PRIMARY KEY,
+    next   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;

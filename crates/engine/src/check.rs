@@ -7,10 +7,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Overage};
 use crate::charge::{ChargeRequest, Cover, Source};
 use crate::customer::Customer;
-use crate::entitlement::{LimitStanding, SpendingStanding};
+use crate::entitlement::{Feature, LimitStanding, SpendingStanding};
 use crate::money::{Asset, Micros};
 use crate::refusal::Refusal;
 use crate::wallet::Draft;
@@ -47,6 +47,10 @@ pub struct Check {
     pub limits: Vec<LimitStanding>,
     /// How the spending limit of the customer's plan stands.
     pub spending: Option<SpendingStanding>,
+    /// What happens when credit runs out.
+    pub overage: Overage,
+    /// What the customer's plans say of features.
+    pub features: BTreeMap<Arc<str>, Feature>,
     /// The ledger position that this is true at.
     pub as_of: i64,
 }
@@ -74,6 +78,8 @@ pub fn check(catalog: &Catalog, customer: &Customer, request: &CheckRequest, now
         available_units: draft.available(&meter.unit, Some(&meter.name))?,
         limits: draft.limits_of(&meter.name)?,
         spending: draft.spending()?,
+        overage: draft.overage(),
+        features: draft.features(),
         as_of: customer.position,
     };
     let charge = ChargeRequest {

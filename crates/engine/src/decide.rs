@@ -70,6 +70,7 @@ pub fn decide_documents(
     // What a hold gave back to a lapsed grant, or a charge left empty, is put in order before anyone reads it.
     draft.lapse()?;
     draft.top_up_if_low()?;
+    draft.notice_changes(customer);
     Ok(draft.decision)
 }
 impl Draft<'_> {

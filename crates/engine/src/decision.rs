@@ -4,11 +4,11 @@ use crate::charge::Charge;
 use crate::command::Profile;
 use crate::customer::Customer;
 use crate::effect::EffectRecord;
-use crate::entitlement::Notice;
 use crate::grant::{GrantEnd, GrantRecord};
 use crate::hold::HoldRecord;
 use crate::invoice::{CreditNote, Invoice, InvoiceChange};
 use crate::ledger::Entry;
+use crate::notice::NoticeRecord;
 use crate::payment::Payment;
 use crate::subscription::Subscription;
 use uuid::Uuid;
@@ -39,7 +39,7 @@ pub struct Decision {
     /// New credit notes.
     pub credit_notes: Vec<CreditNote>,
     /// What the tenant may want to tell the customer.
-    pub notices: Vec<Notice>,
+    pub notices: Vec<NoticeRecord>,
     /// What must happen outside.
     pub effects: Vec<EffectRecord>,
     /// Who the customer is from now on.

@@ -10,6 +10,7 @@ use crate::id::operation_id;
 use crate::invoice::{InvoiceChange, InvoiceState, OpenInvoice, Standing};
 use crate::ledger::{Account, EntryKind};
 use crate::money::{Asset, Micros, Money};
+use crate::notice::Notice;
 use crate::payment::{Collection, Payment, PaymentState, Purpose};
 use crate::refusal::Refusal;
 use crate::subscription::SubscriptionState;
@@ -200,15 +201,18 @@ impl Draft<'_> {
         let state = found.map(|index| self.decision.customer.state.subscriptions[index].state);
         if state == Some(SubscriptionState::Incomplete) {
             // Its first invoice waits for the customer, and for no longer than the subscription does.
+            self.notice(Notice::InvoicePaymentFailed { invoice, attempts, next_attempt_at: None });
             self.invoice_changed(index);
             return Ok(());
         }
         let dunning = &self.catalog.billing.dunning;
         let days = dunning.retry_days.get(usize::from(attempts) - 1).copied();
-        if let Some(days) = days {
-            let at = self.clock.checked_add(SignedDuration::from_hours(24 * i64::from(days.max(1))));
+        let at = days.map(|days| self.clock.checked_add(SignedDuration::from_hours(24 * i64::from(days.max(1)))));
+        let next_attempt_at = at.transpose().map_err(|_| Refusal::AmountOutOfRange)?;
+        self.notice(Notice::InvoicePaymentFailed { invoice, attempts, next_attempt_at });
+        if next_attempt_at.is_some() {
             let open = &mut self.decision.customer.state.invoices[index];
-            open.standing.next_attempt_at = Some(at.map_err(|_| Refusal::AmountOutOfRange)?);
+            open.standing.next_attempt_at = next_attempt_at;
             self.invoice_changed(index);
             if let Some(index) = found.filter(|_| state == Some(SubscriptionState::Active)) {
                 self.move_subscription(index, SubscriptionState::PastDue);

@@ -11,6 +11,7 @@ use crate::catalog::{Catalog, Overage};
 use crate::charge::Source;
 use crate::customer::Customer;
 use crate::money::{Asset, Micros};
+use crate::notice::Notice;
 use crate::period::{Interval, IntervalUnit, Period, boundary, month_of};
 use crate::plan::Plan;
 use crate::refusal::Refusal;
@@ -94,24 +95,6 @@ pub struct Spent {
     pub amount: Micros,
 }
 
-/// Something that the tenant may want to tell the customer.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "kind")]
-pub enum Notice {
-    /// So many percent of a limit have been used.
-    Limit {
-        /// The limit.
-        limit: Arc<str>,
-        /// Which of the thresholds.
-        percent: u8,
-    },
-    /// So many percent of the spending limit of a period have been used.
-    Spending {
-        /// Which of the thresholds.
-        percent: u8,
-    },
-}
-
 /// How a limit stands at an instant.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LimitStanding {
@@ -139,7 +122,7 @@ pub struct SpendingStanding {
 }
 
 /// What a customer may do at an instant.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entitlements {
     /// What its plans say; of several plans the more generous counts.
     pub features: BTreeMap<Arc<str>, Feature>,
@@ -147,6 +130,8 @@ pub struct Entitlements {
     pub limits: Vec<LimitStanding>,
     /// How the spending limit of its plan stands.
     pub spending: Option<SpendingStanding>,
+    /// What happens when its credit runs out.
+    pub overage: Overage,
 }
 
 /// What a customer may do at an instant.
@@ -157,6 +142,38 @@ pub fn entitlements(catalog: &Catalog, customer: &Customer, now: Timestamp) -> R
     let mut draft = Draft::new(catalog, customer, now);
     draft.pass_time()?;
     draft.entitlements()
+}
+
+/// The billing period under way for a customer: that of its first subscription in force, or the calendar month.
+///
+/// # Errors
+/// `AmountOutOfRange` where it lies beyond the calendar.
+pub fn current_period(catalog: &Catalog, customer: &Customer, now: Timestamp) -> Result<Period, Refusal> {
+    let mut draft = Draft::new(catalog, customer, now);
+    draft.pass_time()?;
+    draft.current_period()
+}
+
+impl Feature {
+    /// Whether it is there, and, where it says how many, whether there are as many.
+    #[must_use]
+    pub fn allows(&self, wanted: Micros) -> bool {
+        match self {
+            Self::Flag(there) => *there,
+            Self::Number(number) => {
+                *number > 0 && i128::from(*number) * i128::from(Micros::ONE.get()) >= i128::from(wanted.get())
+            }
+            Self::Text(_) => true,
+        }
+    }
+}
+
+impl Window {
+    /// Whether its thresholds are told of: what is free again within a day concerns the program that asked, and nobody
+    /// else.
+    const fn is_told_of(self) -> bool {
+        matches!(self, Self::Day | Self::Month | Self::Period)
+    }
 }
 
 impl Limit {
@@ -224,6 +241,12 @@ impl<'a> Draft<'a> {
     }
 
     fn entitlements(&self) -> Result<Entitlements, Refusal> {
+        let limits = self.limits().into_iter().map(|limit| self.limit_standing(limit)).collect::<Result<_, _>>()?;
+        Ok(Entitlements { features: self.features(), limits, spending: self.spending()?, overage: self.overage() })
+    }
+
+    /// What the plans in force say; of several plans the more generous counts.
+    pub(crate) fn features(&self) -> BTreeMap<Arc<str>, Feature> {
         let mut features: BTreeMap<Arc<str>, Feature> = BTreeMap::new();
         for (name, feature) in self.plans().into_iter().flat_map(|plan| &plan.features) {
             let known = features.entry(name.clone()).or_insert_with(|| feature.clone());
@@ -233,8 +256,7 @@ impl<'a> Draft<'a> {
                 _ => {}
             }
         }
-        let limits = self.limits().into_iter().map(|limit| self.limit_standing(limit)).collect::<Result<_, _>>()?;
-        Ok(Entitlements { features, limits, spending: self.spending()? })
+        features
     }
 
     /// How the limits of a meter stand now.
@@ -298,8 +320,8 @@ impl<'a> Draft<'a> {
                     resets_at: Some(window.end),
                 });
             }
-            for percent in crossed(before, after, limit.amount) {
-                self.decision.notices.push(Notice::Limit { limit: limit.name.clone(), percent });
+            for percent in crossed(before, after, limit.amount).filter(|_| limit.window.is_told_of()) {
+                self.notice(Notice::Limit { limit: limit.name.clone(), percent });
             }
             let (counted, earlier) = self.counts(limit, window);
             let counts = &mut self.decision.customer.state.windows;
@@ -367,7 +389,7 @@ impl<'a> Draft<'a> {
         self.decision.customer.state.spent = Some(Spent { period: now, asset: asset.clone(), amount: after });
         if let Some(limit) = plan.spending_limit {
             for percent in crossed(before, after, limit) {
-                self.decision.notices.push(Notice::Spending { percent });
+                self.notice(Notice::Spending { percent });
             }
         }
         Ok(())

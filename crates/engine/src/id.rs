@@ -81,10 +81,14 @@ pub enum Kind {
     Invoice,
     /// `cn_...`
     CreditNote,
+    /// `item_...`: something that waits for the next invoice.
+    Item,
+    /// `note_...`
+    Notice,
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::Charge,
         Self::Hold,
         Self::Grant,
@@ -94,6 +98,8 @@ impl Kind {
         Self::Subscription,
         Self::Invoice,
         Self::CreditNote,
+        Self::Item,
+        Self::Notice,
     ];
 
     const fn prefix(self) -> &'static str {
@@ -107,6 +113,8 @@ impl Kind {
             Self::Subscription => "sub_",
             Self::Invoice => "inv_",
             Self::CreditNote => "cn_",
+            Self::Item => "item_",
+            Self::Notice => "note_",
         }
     }
 }

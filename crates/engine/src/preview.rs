@@ -10,7 +10,7 @@ use crate::customer::Customer;
 use crate::decide::{Documents, decide_documents};
 use crate::invoice::{Invoice, InvoiceState};
 use crate::refusal::Refusal;
-use crate::renewal::due_of;
+use crate::renewal::renewal_of;
 use crate::subscription::SubscriptionState;
 use crate::wallet::Draft;
 
@@ -35,11 +35,16 @@ pub fn preview(
     now: Timestamp,
 ) -> Result<Preview, Refusal> {
     let decision = decide_documents(catalog, customer, documents, command, now)?;
-    let after = &decision.customer;
-    let renewed = after.state.subscriptions.iter().filter(|known| known.state != SubscriptionState::Incomplete);
+    let mut after = decision.customer;
+    // What waits for its first payment will be paid.
+    for subscription in &mut after.state.subscriptions {
+        if subscription.state == SubscriptionState::Incomplete {
+            subscription.state = SubscriptionState::Active;
+        }
+    }
     let mut next = Vec::new();
-    for (id, at) in renewed.filter_map(|known| Some((known.id, due_of(known)?))) {
-        next.extend(invoice_at(catalog, after, id, at)?);
+    for (id, at) in after.state.subscriptions.iter().filter_map(|known| Some((known.id, renewal_of(known)?))) {
+        next.extend(invoice_at(catalog, &after, id, at)?);
     }
     Ok(Preview { now: decision.invoices.into_iter().map(draft).collect(), next })
 }

@@ -104,6 +104,7 @@ impl Draft<'_> {
             anchor: report.period.start,
             period: report.period,
             trial_end: report.trial_end,
+            told_of_trial_end: false,
             cancel_at_period_end: report.cancel_at_period_end,
             next_terms: None,
             resumes_at: None,

@@ -15,7 +15,7 @@ use crate::plan::{Allowance, Plan};
 use crate::proration::rest_of;
 use crate::refusal::Refusal;
 use crate::subscription::{
-    INCOMPLETE_LASTS, Subscription, SubscriptionSource, SubscriptionState, fee_lines, period_from,
+    INCOMPLETE_LASTS, Subscription, SubscriptionSource, SubscriptionState, fee_lines, period_from, trial_notice_at,
 };
 use crate::wallet::Draft;
 
@@ -29,7 +29,13 @@ pub fn due_at(customer: &Customer) -> Option<Timestamp> {
     subscriptions.chain(invoices).min()
 }
 
-pub(crate) fn due_of(subscription: &Subscription) -> Option<Timestamp> {
+fn due_of(subscription: &Subscription) -> Option<Timestamp> {
+    let renewal = renewal_of(subscription)?;
+    Some(trial_notice_at(subscription).map_or(renewal, |notice| notice.min(renewal)))
+}
+
+/// When a subscription renews itself next, ends, or goes on after a pause.
+pub(crate) fn renewal_of(subscription: &Subscription) -> Option<Timestamp> {
     match subscription.state {
         _ if subscription.source == SubscriptionSource::Provider => None,
         SubscriptionState::Incomplete => subscription.started_at.checked_add(INCOMPLETE_LASTS).ok(),
@@ -67,6 +73,10 @@ impl Draft<'_> {
 
     fn subscription_is_due(&mut self, index: usize) -> Result<(), Refusal> {
         let subscription = &self.decision.customer.state.subscriptions[index];
+        if trial_notice_at(subscription).is_some_and(|at| at <= self.now) {
+            self.tell_of_trial_end(index);
+            return Ok(());
+        }
         match subscription.state {
             SubscriptionState::Incomplete => self.end_subscription(index, SubscriptionState::IncompleteExpired),
             SubscriptionState::Paused => self.resume(index),

@@ -12,6 +12,7 @@ use crate::coupon::Coupon;
 use crate::id::operation_id;
 use crate::invoice::{InvoiceReason, Line, LineKind};
 use crate::money::Money;
+use crate::notice::Notice;
 use crate::period::{Interval, IntervalUnit, Period, boundary, period_at};
 use crate::plan::{AddOn, Plan};
 use crate::proration::{Proration, rest_of};
@@ -21,6 +22,9 @@ use crate::wallet::Draft;
 
 /// How long a subscription waits for its first payment, as Stripe's do.
 pub const INCOMPLETE_LASTS: SignedDuration = SignedDuration::from_hours(23);
+
+/// How long before its end a trial is told of, as Stripe does it.
+pub const TRIAL_NOTICE: SignedDuration = SignedDuration::from_hours(3 * 24);
 
 /// The most of one plan or add-on that a subscription may have.
 pub const MOST_QUANTITY: u32 = 1_000_000;
@@ -126,6 +130,9 @@ pub struct Subscription {
     /// When its trial ends, or has ended.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::customer::optional_micros")]
     pub trial_end: Option<Timestamp>,
+    /// Whether it was told that the trial ends.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub told_of_trial_end: bool,
     /// Whether it ends with the period.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancel_at_period_end: bool,
@@ -254,6 +261,7 @@ impl Draft<'_> {
             anchor: self.now,
             period: Period { start: self.now, end },
             trial_end: (trial > 0).then_some(end),
+            told_of_trial_end: false,
             cancel_at_period_end: false,
             next_terms: None,
             resumes_at: None,
@@ -272,6 +280,9 @@ impl Draft<'_> {
                 self.wait_for_invoice(Some(request.id), &plan.fee.currency, line)?;
             }
             self.give_allowances(index, None)?;
+            if trial_notice_at(&self.decision.customer.state.subscriptions[index]).is_some_and(|at| at <= self.now) {
+                self.tell_of_trial_end(index);
+            }
             self.record_subscription(request.id);
             return Ok(());
         }
@@ -292,6 +303,15 @@ impl Draft<'_> {
         }
         self.record_subscription(request.id);
         Ok(())
+    }
+
+    /// Tells that a trial ends, once.
+    pub(crate) fn tell_of_trial_end(&mut self, index: usize) {
+        let subscription = &mut self.decision.customer.state.subscriptions[index];
+        subscription.told_of_trial_end = true;
+        let (id, trial_end) = (subscription.id, subscription.period.end);
+        self.notice(Notice::TrialEnding { subscription: id, trial_end });
+        self.record_subscription(id);
     }
 
     /// What a subscription is for, and what is billed with it once.
@@ -510,6 +530,13 @@ impl Draft<'_> {
         let subscription = Some(subscription);
         self.bill(Bill { id, subscription, reason, currency, period, usage_before, lines, commitment })
     }
+}
+
+/// When it is to be told that a subscription's trial ends, where that is still to come.
+pub(crate) fn trial_notice_at(subscription: &Subscription) -> Option<Timestamp> {
+    let tells = subscription.state == SubscriptionState::Trialing && !subscription.told_of_trial_end;
+    let at = subscription.period.end.checked_sub(TRIAL_NOTICE).unwrap_or(subscription.started_at);
+    tells.then(|| at.max(subscription.started_at))
 }
 
 /// The fees of a period: the plan's and its recurring add-ons'.

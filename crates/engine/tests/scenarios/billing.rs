@@ -9,9 +9,10 @@ use engine::report::SubscriptionReport;
 use engine::{
     AddOn, AfterDunning, Allowance, Asset, ChangeTime, Command, Coupon, CouponDuration, CreditNote, Decision, Discount,
     Documents, Dunning, Feature, Interval, Invoice, InvoiceStep, ItemRequest, Limit, Line, LineKind, Micros, Money,
-    Notice, Period, Plan, Proration, Purpose, SubscribeRequest, Subscription, SubscriptionStep, TaxRate, TermsChange,
-    Window, due_at, entitlements, preview,
+    Notice, NoticeRecord, Period, Plan, Proration, Purpose, SubscribeRequest, Subscription, SubscriptionStep, TaxRate,
+    TermsChange, Window, due_at, entitlements, preview,
 };
+use uuid::Uuid;
 
 use crate::Story;
 use crate::language::{Words, named, number};
@@ -23,7 +24,7 @@ pub(crate) struct Billed {
     invoices: Vec<Invoice>,
     changes: Vec<InvoiceChange>,
     notes: Vec<CreditNote>,
-    notices: Vec<Notice>,
+    notices: Vec<NoticeRecord>,
 }
 
 /// A line of the catalog that is about plans or billing.
@@ -293,12 +294,36 @@ impl Story {
             answers.push(format!("credit note {name} of {invoice}: {amount} with {tax} of tax, {to}"));
         }
         for notice in &billed.notices {
-            answers.push(match notice {
-                Notice::Limit { limit, percent } => format!("notice: {percent} % of limit {limit}"),
-                Notice::Spending { percent } => format!("notice: {percent} % of the spending limit"),
-            });
+            answers.push(format!("notice: {}", self.show_notice(&notice.notice)));
         }
         answers
+    }
+
+    fn show_notice(&self, notice: &Notice) -> String {
+        let named = |id: &Uuid| &self.names[id];
+        match notice {
+            Notice::Limit { limit, percent } => format!("{percent} % of limit {limit}"),
+            Notice::Spending { percent } => format!("{percent} % of the spending limit"),
+            Notice::SubscriptionStarted { subscription } => format!("{} started", named(subscription)),
+            Notice::SubscriptionChanged { subscription, state } => {
+                format!("{} changed, {}", named(subscription), state.as_str())
+            }
+            Notice::SubscriptionPastDue { subscription } => format!("{} past due", named(subscription)),
+            Notice::SubscriptionEnded { subscription, state } => {
+                format!("{} ended, {}", named(subscription), state.as_str())
+            }
+            Notice::TrialEnding { subscription, trial_end } => {
+                format!("trial of {} ends {}", named(subscription), self.show_time(*trial_end))
+            }
+            Notice::InvoiceOpened { invoice } => format!("{} opened", named(invoice)),
+            Notice::InvoicePaid { invoice } => format!("{} paid", named(invoice)),
+            Notice::InvoicePaymentFailed { invoice, attempts, next_attempt_at } => {
+                let next = next_attempt_at.map(|at| format!(", next {}", self.show_time(at)));
+                format!("{} not paid after {attempts} attempts{}", named(invoice), next.unwrap_or_default())
+            }
+            Notice::InvoiceVoided { invoice } => format!("{} void", named(invoice)),
+            Notice::InvoiceUncollectible { invoice } => format!("{} uncollectible", named(invoice)),
+        }
     }
 
     fn show_period(&self, period: Period) -> String {

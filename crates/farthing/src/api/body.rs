@@ -131,23 +131,28 @@ pub(super) struct Number(pub(super) Micros);
 
 impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // The number's own text, so that no float ever stands between.
-        let raw = <&RawValue>::deserialize(deserializer)?.get();
-        let quoted = raw.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-        let text = quoted.unwrap_or(raw);
-        let is_number = match quoted {
-            Some(text) => is_plain_decimal(text),
-            None => raw.starts_with(|c: char| c.is_ascii_digit() || c == '-'),
-        };
-        if !is_number {
-            return Err(D::Error::custom("expected a decimal number, such as 12.5 or \"12.5\""));
-        }
-        let micros: Micros = text.parse().map_err(|error| D::Error::custom(format!("`{text}` {error}")))?;
+        let micros = decimal(deserializer, is_plain_decimal)?;
         if micros.is_negative() {
             return Err(D::Error::custom("expected a number of at least zero"));
         }
         Ok(Self(micros))
     }
+}
+
+/// An exact decimal number, whose text is plain by this measure.
+fn decimal<'de, D: Deserializer<'de>>(deserializer: D, is_plain: fn(&str) -> bool) -> Result<Micros, D::Error> {
+    // The number's own text, so that no float ever stands between.
+    let raw = <&RawValue>::deserialize(deserializer)?.get();
+    let quoted = raw.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    let text = quoted.unwrap_or(raw);
+    let is_number = match quoted {
+        Some(text) => is_plain(text),
+        None => raw.starts_with(|c: char| c.is_ascii_digit() || c == '-'),
+    };
+    if !is_number {
+        return Err(D::Error::custom("expected a decimal number, such as 12.5 or \"12.5\""));
+    }
+    text.parse().map_err(|error| D::Error::custom(format!("`{text}` {error}")))
 }
 
 /// Digits, with or without a point between them.
@@ -178,6 +183,23 @@ impl<'de> Deserialize<'de> for PositiveNumber {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = Number::deserialize(deserializer)?;
         if number.0.is_zero() { Err(D::Error::custom("expected a number above zero")) } else { Ok(Self(number)) }
+    }
+}
+
+/// The same, other than zero; below it for what is given back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct SignedNumber(pub(super) Micros);
+
+impl<'de> Deserialize<'de> for SignedNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let micros = decimal(deserializer, |text| is_plain_decimal(text.strip_prefix('-').unwrap_or(text)))?;
+        if micros.is_zero() { Err(D::Error::custom("expected a number other than zero")) } else { Ok(Self(micros)) }
+    }
+}
+
+impl Serialize for SignedNumber {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
     }
 }
 

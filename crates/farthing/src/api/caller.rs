@@ -82,6 +82,11 @@ impl Caller {
         Err(Problem::new(StatusCode::FORBIDDEN, "scope_missing", detail))
     }
 
+    /// Refuses a caller that may not do as much; a customer's own token may do this to what is that customer's.
+    pub(super) fn require_own(&self, needed: Scope) -> Result<&Self, Problem> {
+        if self.customer.is_some() { Ok(self) } else { self.require(needed) }
+    }
+
     /// Refuses a caller that may see one customer only.
     pub(super) fn require_all_customers(&self) -> Result<&Self, Problem> {
         if self.customer.is_none() {

@@ -35,6 +35,8 @@ key. Every answer has an `X-Request-Id`.";
         (name = "purchases", description = "Credit to be bought"),
         (name = "payments", description = "What was collected, and given back"),
         (name = "payment methods", description = "Cards on file, and the automatic top-up"),
+        (name = "subscriptions", description = "Plans in force, and what they invoice"),
+        (name = "notices", description = "What happened that customers may want to know"),
         (name = "test clock", description = "Time for tenants in test mode"),
         (name = "usage", description = "What was used"),
         (name = "health", description = "For operators"),
@@ -84,7 +86,8 @@ fn add_problems(path: &str, operation: &mut Operation) {
         RefOr::T(parameter) => parameter.name == "Idempotency-Key",
         RefOr::Ref(_) => false,
     });
-    let collects = writes && ["/purchases", "/payment_methods", "/top_up"].iter().any(|part| path.contains(part));
+    let collects = writes
+        && ["/purchases", "/payment_methods", "/top_up", "/subscriptions"].iter().any(|part| path.contains(part));
     for (may_happen, status, description) in [
         (!open, "400", "The request is not well formed"),
         (!open, "401", "The caller is not known"),
@@ -126,6 +129,7 @@ fn describe(parameter: &mut Parameter) {
         "grant" => id("grant"),
         "payment" => id("pay"),
         "purchase" => id("pur"),
+        "subscription" => id("sub"),
         "payment_method" => text(255),
         "Idempotency-Key" => {
             ObjectBuilder::new().schema_type(Type::String).pattern(Some(r"^[\x20-\x7e]{1,255}$")).build()

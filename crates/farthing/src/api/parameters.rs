@@ -75,6 +75,8 @@ pub(super) fn public_id(text: &str, kind: Kind) -> Result<OperationRef, Problem>
             Kind::Subscription => "subscription",
             Kind::Invoice => "invoice",
             Kind::CreditNote => "credit note",
+            Kind::Item => "item",
+            Kind::Notice => "notice",
         };
         Problem::not_found(&format!("unknown_{noun}"), format!("there is no {noun} with this id"))
     })?;

@@ -53,6 +53,16 @@ struct Details {
     /// What is available.
     #[serde(skip_serializing_if = "Option::is_none")]
     available: Option<String>,
+    /// The limit that stands in the way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<String>,
+    /// What is left of the limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left: Option<String>,
+    /// When there is more by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    resets_at: Option<jiff::Timestamp>,
 }
 
 impl Problem {
@@ -68,6 +78,9 @@ impl Problem {
             asset: None,
             required: None,
             available: None,
+            limit: None,
+            left: None,
+            resets_at: None,
         }))
     }
 
@@ -192,6 +205,16 @@ impl From<Refusal> for Problem {
             }
             Refusal::PaymentRequired { asset, amount } => problem.amounts(asset, *amount, None),
             Refusal::LimitReached { asset, owed, .. } => problem.amounts(asset, *owed, None),
+            Refusal::SpendingLimit { asset, spent, resets_at, .. } => {
+                problem.0.resets_at = Some(*resets_at);
+                problem.amounts(asset, *spent, None)
+            }
+            Refusal::LimitExceeded { limit, left, resets_at } => {
+                problem.0.limit = Some(limit.clone());
+                problem.0.left = Some(left.to_string());
+                problem.0.resets_at = *resets_at;
+                problem
+            }
             _ => problem,
         }
     }

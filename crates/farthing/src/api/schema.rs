@@ -8,7 +8,7 @@ use utoipa::openapi::schema::{
 use utoipa::openapi::{Ref, RefOr, Schema, SchemaFormat};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::body::{Address, Labels, Number, PositiveNumber, Text};
+use super::body::{Address, Labels, Number, PositiveNumber, SignedNumber, Text};
 use super::time::Time;
 
 /// No control characters.
@@ -73,6 +73,17 @@ impl PartialSchema for PositiveNumber {
 }
 
 impl ToSchema for PositiveNumber {}
+
+/// The same, also below zero.
+const SIGNED: &str = r"^(?!-?0+(\.0+)?$)-?([0-8]?[0-9]{1,12}(\.[0-9]{1,6})?|9000000000000(\.0{1,6})?)$";
+
+impl PartialSchema for SignedNumber {
+    fn schema() -> RefOr<Schema> {
+        number(-9_000_000_000_000.0, SIGNED)
+    }
+}
+
+impl ToSchema for SignedNumber {}
 
 fn number(least: f64, exact: &str) -> RefOr<Schema> {
     let number = ObjectBuilder::new()

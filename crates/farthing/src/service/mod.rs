@@ -1,8 +1,8 @@
 //! The service: every change of a customer's state goes through `execute`, which loads, decides and commits.
 //!
 //! Commands are queued by lane (a range of buckets) and decided in arrival order, many in one transaction; a caller is
-//! answered when its command is durable. Checks are gathered in the same way and answered from one read. No rule is
-//! decided here: that is the engine's.
+//! answered when its command is durable. Checks are gathered in the same way, and what they ask of is read at once. No rule
+//! is decided here: that is the engine's.
 
 mod answer;
 mod cache;
@@ -12,7 +12,7 @@ mod round;
 
 use std::sync::Arc;
 
-use engine::{Catalog, Check, CheckRequest, Command, Refusal};
+use engine::{Catalog, Check, CheckRequest, Command, Customer, Refusal};
 use jiff::Timestamp;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -156,12 +156,21 @@ impl Service {
         request: CheckRequest,
         now: Timestamp,
     ) -> Result<Check, ServiceError> {
+        let customer = self.current(key).await?;
+        Ok(engine::check(&catalog, &customer, &request, now)?)
+    }
+
+    /// A customer as it is now.
+    ///
+    /// # Errors
+    /// `Refused` where there is none; `Busy`, `Stopping` and `Unavailable`.
+    pub async fn current(&self, key: CustomerKey) -> Result<Arc<Customer>, ServiceError> {
         let sender = {
             let senders = self.senders.read().map_err(|_| ServiceError::Stopping)?;
             senders.as_ref().ok_or(ServiceError::Stopping)?.checks.clone()
         };
         let (reply, answer) = oneshot::channel();
-        sender.try_send(CheckJob { catalog, key, request, now, reply }).map_err(queue_error)?;
+        sender.try_send(CheckJob { key, reply }).map_err(queue_error)?;
         answer.await.map_err(|_| ServiceError::Unavailable)?
     }
 

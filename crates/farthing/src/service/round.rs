@@ -233,6 +233,7 @@ impl<'a> Round<'a> {
             self.batch.invoice_changes.push(own.a(change));
         }
         self.batch.credit_notes.extend(decision.credit_notes.into_iter().map(|note| own.a(note)));
+        self.batch.notices.extend(decision.notices.into_iter().map(|notice| own.a(notice)));
         self.batch.effects.extend(decision.effects.into_iter().map(|effect| (own.a(effect), at)));
         self.batch.settled.extend(request.settles.clone().map(|settled| own.a(settled)));
         if let Command::ChangePayer(engine::PayerChange::Reference(_)) = &request.command {

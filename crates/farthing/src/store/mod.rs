@@ -4,6 +4,7 @@
 //! The queries are written once, in `queries`, and compiled for each driver by `sqlite` and `postgres`.
 
 mod billing;
+mod notices;
 mod payments;
 mod postgres;
 mod rows;
@@ -16,12 +17,14 @@ use async_trait::async_trait;
 use engine::invoice::{CreditNote, Invoice, InvoiceChange};
 use engine::subscription::Subscription;
 use engine::{
-    Asset, Charge, Customer, EffectRecord, Entry, GrantEnd, GrantRecord, HoldRecord, Micros, Payment, Profile,
+    Asset, Charge, Customer, EffectRecord, Entry, GrantEnd, GrantRecord, HoldRecord, Micros, NoticeRecord, Payment,
+    Profile,
 };
 use jiff::Timestamp;
 use uuid::Uuid;
 
 pub use billing::{BillingRow, BillingStore};
+pub use notices::{NoticeOrder, NoticeRow, NoticeStore};
 pub use payments::{
     EffectEnd, EffectResult, EffectRow, EventRow, EventState, ExchangeRow, PaymentRow, PaymentStore, SettledEffect,
     Whose,
@@ -197,6 +200,8 @@ pub struct Batch {
     pub invoice_changes: Vec<Owned<InvoiceChange>>,
     /// New credit notes.
     pub credit_notes: Vec<Owned<CreditNote>>,
+    /// What tenants may want to tell their customers, in the order in which it is to be numbered.
+    pub notices: Vec<Owned<NoticeRecord>>,
     /// When something of a customer is due from now on; nothing where nothing is.
     pub dues: Vec<Owned<Option<Timestamp>>>,
     /// What the provider calls customers.
@@ -230,6 +235,7 @@ impl Batch {
             && self.invoices.is_empty()
             && self.invoice_changes.is_empty()
             && self.credit_notes.is_empty()
+            && self.notices.is_empty()
             && self.dues.is_empty()
             && self.profiles.is_empty()
             && self.operations.is_empty()
@@ -347,7 +353,7 @@ pub struct LedgerSum {
 
 /// The tables, by use case.
 #[async_trait]
-pub trait Store: PaymentStore + BillingStore {
+pub trait Store: PaymentStore + BillingStore + NoticeStore {
     /// Which database it is, for people.
     fn name(&self) -> &'static str;
 

@@ -54,6 +54,9 @@ macro_rules! json_of {
 #[path = "billing_queries.rs"]
 mod billing_queries;
 #[expect(clippy::duplicate_mod, reason = "the queries are written once and compiled for each driver")]
+#[path = "notice_queries.rs"]
+mod notice_queries;
+#[expect(clippy::duplicate_mod, reason = "the queries are written once and compiled for each driver")]
 #[path = "payment_queries.rs"]
 mod payment_queries;
 #[expect(clippy::duplicate_mod, reason = "the queries are written once and compiled for each driver")]

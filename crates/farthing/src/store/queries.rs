@@ -19,6 +19,7 @@ use super::super::{
     Scope, Store, StoreError, UsageQuery, distinct,
 };
 use super::billing_queries::{find_invoices, write_billing};
+use super::notice_queries::write_notices;
 use super::payment_queries::{find_payments, write_collecting};
 use super::{Backend, Connection, LOCK, NAME, buckets, settle, write_hot};
 
@@ -697,6 +698,7 @@ async fn write(connection: &mut Connection, batch: &Batch) -> Result<bool, sqlx:
     write_operations(connection, batch).await?;
     write_collecting(connection, batch).await?;
     write_billing(connection, batch).await?;
+    write_notices(connection, batch).await?;
     write_profiles(connection, batch).await?;
     for erased in &batch.erased {
         erase(connection, erased).await?;

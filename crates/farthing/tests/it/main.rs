@@ -18,6 +18,7 @@ mod api_operations;
 mod api_purchases;
 mod api_refusals;
 mod api_story;
+mod api_subscriptions;
 mod api_test_clock;
 mod api_usage;
 mod bench;

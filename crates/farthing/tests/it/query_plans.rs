@@ -24,7 +24,7 @@ const READS_MUCH: [(&str, &str); 7] = [
 ];
 
 /// The statements that the batch writer runs, on connections that plan once for good.
-const OF_THE_WRITER: [&str; 18] = [
+const OF_THE_WRITER: [&str; 19] = [
     "LOAD",
     "LOCK",
     "HOT",
@@ -43,6 +43,7 @@ const OF_THE_WRITER: [&str; 18] = [
     "write_subscriptions",
     "write_invoices",
     "write_dues",
+    "write_notices",
 ];
 
 fn may_read_much(statement: &Statement) -> bool {
@@ -140,6 +141,8 @@ async fn on_postgresql_every_statement_goes_down_an_index_on_empty_tables_as_on_
             FROM customers;
         INSERT INTO invoices SELECT shard_key, gen_random_uuid(), customer_id, tenant, 1, '{}', 'paid', '{}', 1 FROM customers;
         INSERT INTO credit_notes SELECT shard_key, gen_random_uuid(), customer_id, tenant, id, '{}', 1 FROM invoices;
+        INSERT INTO notices SELECT shard_key, gen_random_uuid(), customer_id, tenant, number, '', '{}', 1
+            FROM customers, generate_series(1, 3) AS number;
         INSERT INTO dues SELECT shard_key, customer_id, tenant, 1 FROM customers;
         INSERT INTO payers SELECT shard_key, customer_id, tenant, external_id FROM customers;
         INSERT INTO effects SELECT shard_key, gen_random_uuid(), customer_id, tenant, '{}', 'done', 1, 1, NULL, 1

@@ -9,7 +9,7 @@ use crate::databases::Database;
 use crate::product::{Product, all_done, micros};
 
 /// Tables with one row or more of every customer below.
-const TABLES: [&str; 14] = [
+const TABLES: [&str; 15] = [
     "customers",
     "profiles",
     "charges",
@@ -24,6 +24,7 @@ const TABLES: [&str; 14] = [
     "subscriptions",
     "invoices",
     "credit_notes",
+    "notices",
 ];
 
 /// A row for each customer in the tables of collecting and billing, which no command here writes.
@@ -34,7 +35,8 @@ const COLLECTING: &str = "
     INSERT INTO exchanges SELECT shard_key, customer_id, 0, customer_id, tenant, '', 200, '', 0, '', 1 FROM customers;
     INSERT INTO subscriptions SELECT shard_key, customer_id, customer_id, tenant, 'active', NULL, '{}', 1 FROM customers;
     INSERT INTO invoices SELECT shard_key, customer_id, customer_id, tenant, 1, '{}', 'paid', '{}', 1 FROM customers;
-    INSERT INTO credit_notes SELECT shard_key, customer_id, customer_id, tenant, customer_id, '{}', 1 FROM customers;";
+    INSERT INTO credit_notes SELECT shard_key, customer_id, customer_id, tenant, customer_id, '{}', 1 FROM customers;
+    INSERT INTO notices SELECT shard_key, customer_id, customer_id, tenant, 1, '', '{}', 1 FROM customers;";
 
 /// Two tenants, each with two customers who have something in every table; the customers' ids.
 async fn fill(database: &Database) -> [[Uuid; 2]; 2] {
@@ -125,7 +127,7 @@ async fn a_reader_writes_nothing_and_sees_no_keys() {
     }
     let unseen =
         ["api_keys", "imports", "_sqlx_migrations", "provider_events", "reconciliations", "test_clocks", "dues"];
-    for table in unseen.into_iter().chain(["invoice_numbers"]) {
+    for table in unseen.into_iter().chain(["invoice_numbers", "notice_numbers"]) {
         assert_refused(&database, "farthing_reader", &format!("SELECT 1 FROM {table}")).await;
     }
 }
@@ -152,6 +154,7 @@ async fn the_writer_adds_to_the_books_and_changes_nothing_in_them() {
         ("invoices", "shard_key id customer_id tenant number invoice created_at"),
         ("credit_notes", "shard_key id customer_id tenant invoice_id credit_note created_at"),
         ("subscriptions", "shard_key id customer_id tenant started_at"),
+        ("notices", "shard_key id customer_id tenant number kind notice created_at"),
     ] {
         refused.extend(columns.split(' ').map(|column| format!("UPDATE {table} SET {column} = {column}")));
     }
@@ -170,6 +173,8 @@ async fn the_writer_adds_to_the_books_and_changes_nothing_in_them() {
         "invoices",
         "credit_notes",
         "invoice_numbers",
+        "notices",
+        "notice_numbers",
     ] {
         refused.extend([format!("DELETE FROM {table}"), format!("TRUNCATE {table}")]);
     }

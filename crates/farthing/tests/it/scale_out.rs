@@ -8,8 +8,9 @@ use std::path::Path;
 use crate::statements::{Driver, statements_of};
 
 /// Small tables that every machine has a copy of, and why.
-const REFERENCE_TABLES: [(&str, &str); 6] = [
+const REFERENCE_TABLES: [(&str, &str); 7] = [
     ("invoice_numbers", "one row for each tenant"),
+    ("notice_numbers", "one row for each tenant"),
     ("test_clocks", "one row for each tenant whose clock is held"),
     ("reconciliations", "one row for each tenant"),
     ("prices", "a few versions of each price, written when a server starts"),
@@ -18,7 +19,7 @@ const REFERENCE_TABLES: [(&str, &str); 6] = [
 ];
 
 /// Statements that ask every machine on purpose, and why.
-const CROSS_SHARD: [(&str, &str); 14] = [
+const CROSS_SHARD: [(&str, &str); 15] = [
     ("payment_of_reference", "a webhook names a payment by what the provider calls it"),
     ("payer_of_reference", "a webhook names a customer by what the provider calls it"),
     ("due_effects", "one looks for what is due wherever it is; each is then claimed in its own bucket"),
@@ -28,6 +29,7 @@ const CROSS_SHARD: [(&str, &str); 14] = [
     ("events", "an operator lists what a provider told"),
     ("forget_events", "once in a while old events are forgotten, wherever they are"),
     ("forget_exchanges", "the same, for what was asked and answered"),
+    ("notices_of_tenant", "a product asks for what happened to any of its customers, in one order"),
     ("open_payments", "an operator compares a tenant's open payments with the provider's"),
     ("customers", "an operator lists the customers of a tenant, wherever they are"),
     ("all_customers", "verify reads every customer"),

@@ -136,6 +136,17 @@ impl TestSandbox {
         self.post(&format!("/v1/payment_intents/{intent}/confirm"), &[("payment_method", method), back]).await
     }
 
+    /// Answers the 3-D Secure page of a payment, as the customer's browser does.
+    pub(crate) async fn answer_bank(&self, intent: &Value, outcome: &str) {
+        let url = intent["next_action"]["redirect_to_url"]["url"].as_str().expect("the bank asks");
+        let page = url.split('?').next().expect("a path");
+        let secret = intent["client_secret"].as_str().expect("a client secret");
+        let form = format!("client_secret={secret}&return_url=&outcome={outcome}");
+        let request = self.http.post(page).header("content-type", "application/x-www-form-urlencoded").body(form);
+        // Where it leads to afterwards is somebody else's page.
+        let _ = request.send().await;
+    }
+
     /// Sends a card off on a page, as the customer's browser does.
     pub(crate) async fn pay_on_page(&self, page: &str, number: &str) {
         let form = format!("email=ada%40example.com&name=Ada&postal=10115&expiry=12%2F40&cvc=123&number={number}");

@@ -79,7 +79,8 @@ impl Default for Collect {
 }
 
 impl Collect {
-    fn request(&self) -> CollectionRequest {
+    /// How the engine is asked for it.
+    pub(in crate::api) fn request(&self) -> CollectionRequest {
         match self {
             Self::Browser { save_payment_method } => {
                 CollectionRequest::By(Collection::OnSession { save_method: *save_payment_method })

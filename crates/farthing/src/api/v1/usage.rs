@@ -15,6 +15,7 @@ use crate::api::idempotent::answer;
 use crate::api::parameters::{Named, Parameters};
 use crate::api::problem::Problem;
 use crate::api::time::Time;
+use crate::api::v1::subscriptions::view::PeriodView;
 use crate::app::App;
 use crate::auth::Scope;
 use crate::store::UsageQuery;
@@ -33,6 +34,9 @@ pub(in crate::api) struct UsageParameters {
     /// Used before this time; ever where absent.
     #[param(value_type = Option<String>, format = DateTime)]
     to: Option<Time>,
+    /// `current`: the billing period under way, of the subscription or else the calendar month, in place of `from` and `to`.
+    #[param(pattern = "^current$")]
+    period: Option<String>,
     /// Of this meter only.
     meter: Option<String>,
     /// By this subject only.
@@ -40,8 +44,8 @@ pub(in crate::api) struct UsageParameters {
     /// One sum for each `minute`, `hour` or `day`, in UTC; one for the whole time where absent.
     #[param(pattern = "^(minute|hour|day)$")]
     window: Option<String>,
-    /// One sum for each `subject`, or for each value of a dimension: `dimension:model`.
-    #[param(pattern = "^(subject|dimension:[A-Za-z0-9_]{1,63})$")]
+    /// One sum for each `subject`, for each value of a dimension, `dimension:model`, or for both: `subject,dimension:model`.
+    #[param(pattern = "^(subject|(subject,)?dimension:[A-Za-z0-9_]{1,63})$")]
     group_by: Option<String>,
 }
 
@@ -73,6 +77,9 @@ pub(in crate::api) struct UsageSum {
 /// Sums of usage.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::api) struct Usage {
+    /// The billing period, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    period: Option<PeriodView>,
     /// In the order of their windows.
     data: Vec<UsageSum>,
 }
@@ -96,24 +103,23 @@ pub(in crate::api) async fn get(
         }
     }
     let window = query.window.as_deref().map(window).transpose()?;
-    let (by_subject, dimension) = match query.group_by.as_deref() {
-        None => (false, None),
-        Some("subject") => (true, None),
-        Some(other) => match other.strip_prefix("dimension:").filter(|name| is_word(name)) {
-            Some(name) => (false, Some(name.to_owned())),
-            None => {
-                return Err(
-                    Problem::invalid("invalid_parameter", "`group_by` is `subject` or `dimension:NAME`").at("group_by")
-                );
-            }
-        },
+    let (by_subject, dimension) = groups(query.group_by.as_deref())?;
+    let of_period = match query.period.as_deref() {
+        None => false,
+        Some("current") if query.from.is_none() && query.to.is_none() => true,
+        Some(_) => {
+            let detail = "`period` is `current`, and excludes `from` and `to`";
+            return Err(Problem::invalid("invalid_parameter", detail).at("period"));
+        }
     };
     let (row, scope) = caller.find(&app, &id).await?;
+    let current = || engine::current_period(caller.catalog(), &row.customer, caller.now());
+    let period = of_period.then(current).transpose()?;
     let query = UsageQuery {
         customer: row.customer.id,
         shard_key: row.customer.shard_key,
-        from: query.from.map_or(Timestamp::UNIX_EPOCH, |time| time.0),
-        to: query.to.map_or(Timestamp::MAX, |time| time.0),
+        from: period.map(|period| period.start).or(query.from.map(|time| time.0)).unwrap_or(Timestamp::UNIX_EPOCH),
+        to: period.map(|period| period.end).or(query.to.map(|time| time.0)).unwrap_or(Timestamp::MAX),
         meter: query.meter,
         subject: query.subject,
         window,
@@ -139,7 +145,24 @@ pub(in crate::api) async fn get(
         quantity: text(row.quantity),
         amount: text(row.amount),
     };
-    Ok(answer(StatusCode::OK, Usage { data: rows.into_iter().map(sum).collect() }))
+    let usage = Usage { period: period.map(PeriodView::of), data: rows.into_iter().map(sum).collect() };
+    Ok(answer(StatusCode::OK, usage))
+}
+
+/// Whether sums are by subject, and by which dimension.
+fn groups(group_by: Option<&str>) -> Result<(bool, Option<String>), Problem> {
+    let Some(text) = group_by else { return Ok((false, None)) };
+    if text == "subject" {
+        return Ok((true, None));
+    }
+    let (by_subject, rest) = text.strip_prefix("subject,").map_or((false, text), |rest| (true, rest));
+    match rest.strip_prefix("dimension:").filter(|name| is_word(name)) {
+        Some(name) => Ok((by_subject, Some(name.to_owned()))),
+        None => {
+            let detail = "`group_by` is `subject`, `dimension:NAME` or `subject,dimension:NAME`";
+            Err(Problem::invalid("invalid_parameter", detail).at("group_by"))
+        }
+    }
 }
 
 fn text(micros: Micros) -> String {
