@@ -328,11 +328,14 @@ impl Story {
     }
 
     fn check(&self, request: &CheckRequest) -> Vec<String> {
-        let Check { refusal, asset, amount, covered_by, owed, available, available_units, limits, spending, as_of } =
-            match check(&self.catalog, &self.customer, request, self.now) {
-                Ok(check) => check,
-                Err(refusal) => return vec![format!("refused {}: {refusal}", refusal.code())],
-            };
+        let check = match check(&self.catalog, &self.customer, request, self.now) {
+            Ok(check) => check,
+            Err(refusal) => return vec![format!("refused {}: {refusal}", refusal.code())],
+        };
+        // Features and the overage policy have words of their own.
+        let Check {
+            refusal, asset, amount, covered_by, owed, available, available_units, limits, spending, as_of, ..
+        } = check;
         let unit = &self.catalog.meters[&request.meter].unit;
         let units = if *unit == asset { String::new() } else { format!(" and {available_units} {unit}") };
         let cost = amount.map_or_else(|| "not priced".to_owned(), |amount| format!("would cost {amount} {asset}"));

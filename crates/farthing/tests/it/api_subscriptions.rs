@@ -1,12 +1,8 @@
 //! Plans in force through the API, with the jobs running and the provider's webhooks coming in, as in life: subscribing,
 //! what it will cost, changing, pausing and ending.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use engine::plan::{AddOn, Allowance, Plan};
-use engine::{Asset, Catalog, Coupon, CouponDuration, Discount, Feature, Interval, Limit, Micros, Money, Window};
 use farthing::clock::Clock as _;
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
@@ -16,7 +12,8 @@ use crate::databases::{Database, on_both};
 use crate::harness::{JWT_SECRET, TestApp, TestRequest, list, text};
 use crate::shop::TestSandbox;
 
-/// A product with agents that answer calls, and a payment provider.
+/// A product with agents that answer calls: Pro for 20 dollars a month and Team for 50, one with a trial; numbers and a
+/// set-up to book with them.
 const TENANT: &str = r#"
 [tenant]
 name = "acme"
@@ -36,6 +33,61 @@ meter = "minutes"
 model = "per_unit"
 amount = "0.25"
 
+[[plans]]
+name = "pro"
+title = "Pro"
+price = "20"
+add_ons = ["number", "setup"]
+features = { sso = false, seats = 5, support = "email" }
+
+[[plans.allowances]]
+name = "minutes"
+unit = "minute"
+amount = "100"
+
+[[plans.limits]]
+name = "messages-a-day"
+meter = "messages"
+per = "day"
+amount = "10"
+
+[[plans.limits]]
+name = "calls-at-once"
+meter = "minutes"
+per = "open_holds"
+amount = "2"
+
+[[plans]]
+name = "team"
+title = "Team"
+price = "50"
+spending_limit = "10"
+features = { sso = true }
+
+[plans.overage]
+policy = "owe"
+
+[[plans]]
+name = "trial"
+title = "Trial"
+price = "10"
+trial_days = 14
+
+[[add_ons]]
+name = "number"
+title = "Phone number"
+price = "3"
+
+[[add_ons]]
+name = "setup"
+title = "Set-up"
+price = "10"
+recurring = false
+
+[[coupons]]
+code = "half"
+percent = "50"
+
 [connection]
 provider = "stripe"
 
@@ -44,78 +96,8 @@ algorithm = "HS256"
 secret_env = "ACME_JWT_SECRET"
 "#;
 
-fn dollars(minor: i64) -> Money {
-    Money { minor, currency: Asset::new("USD") }
-}
-
-fn units(units: i64) -> Micros {
-    Micros::new(units * 1_000_000)
-}
-
-fn plan(name: &str, title: &str, minor: i64) -> Plan {
-    Plan {
-        name: name.into(),
-        version: format!("{name}-1").into(),
-        title: title.into(),
-        fee: dollars(minor),
-        interval: Interval::MONTH,
-        trial_days: 0,
-        allowances: Vec::new(),
-        features: BTreeMap::new(),
-        limits: Vec::new(),
-        spending_limit: None,
-        overage: None,
-        commitment: None,
-        add_ons: vec!["number".into(), "setup".into()],
-        provider_price: None,
-    }
-}
-
-fn limit(name: &str, meter: &str, window: Window, amount: i64) -> Limit {
-    Limit { name: name.into(), meter: meter.into(), window, amount: units(amount), hard: true }
-}
-
-/// Pro for 20 dollars a month and Team for 50, a free plan, a trial; numbers and a set-up to book with them.
-fn plans(catalog: &mut Catalog) {
-    let minutes = Allowance {
-        name: "minutes".into(),
-        asset: Asset::new("minute"),
-        amount: units(100),
-        meters: Vec::new(),
-        rollover: false,
-        cap: None,
-    };
-    let pro = Plan {
-        allowances: vec![minutes],
-        features: [
-            ("sso".into(), Feature::Flag(false)),
-            ("seats".into(), Feature::Number(5)),
-            ("support".into(), Feature::Text("email".into())),
-        ]
-        .into(),
-        limits: vec![
-            limit("messages_a_day", "messages", Window::Day, 10),
-            limit("calls_at_once", "minutes", Window::OpenHolds, 2),
-        ],
-        ..plan("pro", "Pro", 2_000)
-    };
-    let team = Plan { features: [("sso".into(), Feature::Flag(true))].into(), ..plan("team", "Team", 5_000) };
-    let trial = Plan { trial_days: 14, ..plan("trial", "Trial", 1_000) };
-    for plan in [pro, team, trial] {
-        catalog.plans.current.insert(plan.name.clone(), plan.version.clone());
-        catalog.plans.versions.insert(plan.version.clone(), Arc::new(plan));
-    }
-    for (name, title, minor, recurring) in [("number", "Phone number", 300, true), ("setup", "Set-up", 1_000, false)] {
-        let add_on = AddOn { name: name.into(), title: title.into(), fee: dollars(minor), recurring };
-        catalog.plans.add_ons.insert(name.into(), add_on);
-    }
-    let half = Discount::Percent("50".parse().expect("a rate"));
-    let half = Coupon { code: "half".into(), discount: half, duration: CouponDuration::Once };
-    catalog.plans.coupons.insert("half".into(), half);
-}
-
 async fn shop(database: Database) -> (TestApp, TestSandbox) {
-    TestApp::selling(database, TENANT, plans).await
+    TestApp::with_sandbox(database, TENANT).await
 }
 
 /// A customer with a card on file.
@@ -172,7 +154,7 @@ async fn a_first_payment_is_finished_in_the_browser_when_the_bank_asks() {
         let (app, sandbox) = shop(database).await;
         app.create("jane").await;
         let new = subscribe(&app, "jane", json!({"plan": "pro", "operation_key": "s1"})).await;
-        assert_eq!((text(&new, "state"), text(&new, "plan"), text(&new, "version")), ("incomplete", "pro", "pro-1"));
+        assert_eq!((text(&new, "state"), text(&new, "plan")), ("incomplete", "pro"));
         let invoice = &new["invoice"];
         assert_eq!(
             (text(invoice, "state"), text(invoice, "amount_due"), text(invoice, "currency")),
@@ -375,6 +357,179 @@ async fn a_subscription_is_paused_resumed_kept_and_ended() {
 }
 
 #[tokio::test]
+async fn a_check_says_why_what_is_left_and_when_there_is_more() {
+    on_both(async |database| {
+        let (app, sandbox) = shop(database).await;
+        with_card(&app, "jane", "pm_card_visa").await;
+        app.create("john").await;
+        let check = async |body: Value| app.post("/v1/check", body).await.is(200);
+        let feature = |customer: &str, feature: &str| json!({"customer": customer, "feature": feature});
+        let none = check(feature("john", "seats")).await;
+        assert_eq!((&none["allowed"], text(&none, "code")), (&json!(false), "feature_not_included"));
+        assert_eq!(none["feature"], json!({"name": "seats", "allowed": false}));
+
+        subscribe(&app, "jane", json!({"plan": "pro"})).await;
+        for (name, quantity, allowed, value) in [
+            ("seats", json!(5), true, json!(5)),
+            ("seats", json!(6), false, json!(5)),
+            ("sso", json!(1), false, json!(false)),
+            ("support", json!(1), true, json!("email")),
+        ] {
+            let answer = check(json!({"customer": "jane", "feature": name, "quantity": quantity})).await;
+            assert_eq!(answer["allowed"], allowed, "{answer}");
+            assert_eq!(answer["feature"], json!({"name": name, "allowed": allowed, "value": value}));
+        }
+        let messages = |quantity: u32| json!({"customer": "jane", "meter": "messages", "quantity": quantity});
+        app.post("/v1/customers/jane/grants", json!({"amount": 100, "asset": "message", "kind": "paid"})).await.is(201);
+        app.post("/v1/charges", messages(8)).await.is(201);
+        let fits = check(messages(2)).await;
+        let limit = json!({
+            "name": "messages-a-day", "meter": "messages", "window": "day", "amount": "10", "used": "8", "left": "2",
+            "resets_at": "2026-03-03T00:00:00Z", "hard": true,
+        });
+        assert_eq!((&fits["allowed"], &fits["limits"]), (&json!(true), &json!([limit])));
+        assert_eq!(fits["features"], json!({"seats": 5, "sso": false, "support": "email"}));
+        let more = check(messages(3)).await;
+        assert_eq!((&more["allowed"], text(&more, "code")), (&json!(false), "limit_exceeded"));
+        let refused = app.post("/v1/charges", messages(3)).await.refused(429, "limit_exceeded");
+        assert_eq!((text(&refused, "limit"), text(&refused, "left")), ("messages-a-day", "2"));
+        assert_eq!(text(&refused, "resets_at"), "2026-03-03T00:00:00Z");
+        // Usage that has happened is recorded all the same.
+        app.post("/v1/events", messages(3)).await.is(200);
+        let entitled = app.get("/v1/customers/jane/entitlements").await.is(200);
+        assert_eq!(list(&entitled, "limits")[0]["used"], "11");
+        assert_eq!(entitled["overage"]["policy"], "refuse");
+        advance(&app, "2026-03-03T00:00:00Z").await;
+        app.post("/v1/charges", messages(3)).await.is(201);
+
+        // No more than two calls at once.
+        let call = json!({"customer": "jane", "meter": "minutes", "quantity": 1});
+        let first = app.post("/v1/holds", call.clone()).await.is(201);
+        app.post("/v1/holds", call.clone()).await.is(201);
+        let third = app.post("/v1/holds", call.clone()).await.refused(429, "limit_exceeded");
+        assert_eq!((text(&third, "limit"), third.get("resets_at")), ("calls-at-once", None));
+        app.post(&format!("/v1/holds/{}/settle", text(&first, "id")), json!({"quantity": 1})).await.is(200);
+        app.post("/v1/holds", call).await.is(201);
+
+        let notices = app.get("/v1/customers/jane/notices").await.is(200);
+        let kinds: Vec<String> = list(&notices, "data").iter().map(told).collect();
+        assert_eq!(
+            kinds,
+            [
+                "limit_threshold 100",
+                "limit_threshold 80",
+                "limit_threshold 50",
+                "subscription_started",
+                "invoice_paid",
+                "invoice_opened"
+            ]
+        );
+        sandbox.stop().await;
+    })
+    .await;
+}
+
+/// What a notice says, in short.
+fn told(notice: &Value) -> String {
+    let percent = notice["percent"].as_u64().map(|percent| format!(" {percent}"));
+    format!("{}{}", text(notice, "kind"), percent.unwrap_or_default())
+}
+
+#[tokio::test]
+async fn usage_above_the_spending_limit_is_refused_until_the_next_period() {
+    on_both(async |database| {
+        let (app, sandbox) = shop(database).await;
+        with_card(&app, "jane", "pm_card_visa").await;
+        subscribe(&app, "jane", json!({"plan": "team"})).await;
+        let minutes = |quantity: u32, subject: &str| {
+            json!({"customer": "jane", "meter": "minutes", "quantity": quantity, "subject": subject, "dimensions": {"voice": "low"}})
+        };
+        app.post("/v1/charges", minutes(20, "ann")).await.is(201);
+        app.post("/v1/charges", minutes(12, "bob")).await.is(201);
+        let check = app.post("/v1/check", minutes_checked(9)).await.is(200);
+        assert_eq!((text(&check, "code"), &check["overage"]["policy"]), ("spending_limit", &json!("owe")));
+        let spending = json!({
+            "asset": "USD", "limit": "10", "spent": "8", "left": "2", "resets_at": "2026-04-02T09:00:00Z",
+        });
+        assert_eq!(check["spending"], spending);
+        let refused = app.post("/v1/charges", minutes(9, "ann")).await.refused(402, "spending_limit");
+        assert_eq!((text(&refused, "required"), text(&refused, "resets_at")), ("10.25", "2026-04-02T09:00:00Z"));
+
+        // What was used in the period, as it is now.
+        let usage = app.get("/v1/customers/jane/usage?period=current&group_by=subject,dimension:voice").await.is(200);
+        assert_eq!(usage["period"], json!({"start": "2026-03-02T09:00:00Z", "end": "2026-04-02T09:00:00Z"}));
+        let sums: Vec<_> = list(&usage, "data").iter().map(|sum| (text(sum, "subject"), text(sum, "quantity"))).collect();
+        assert_eq!(sums, [("ann", "20"), ("bob", "12")]);
+        assert!(list(&usage, "data").iter().all(|sum| sum["dimension"] == "low"), "{usage}");
+        advance(&app, "2026-04-02T09:00:00Z").await;
+        app.post("/v1/charges", minutes(9, "ann")).await.is(201);
+        let usage = app.get("/v1/customers/jane/usage?period=current").await.is(200);
+        assert_eq!(list(&usage, "data")[0]["quantity"], "9");
+        app.get("/v1/customers/jane/usage?period=last").await.refused(400, "invalid_parameter");
+        sandbox.stop().await;
+    })
+    .await;
+}
+
+fn minutes_checked(quantity: u32) -> Value {
+    json!({"customer": "jane", "meter": "minutes", "quantity": quantity})
+}
+
+#[tokio::test]
+async fn notices_are_followed_without_missing_any() {
+    on_both(async |database| {
+        let (app, sandbox) = shop(database).await;
+        let customers = ["ann", "bob", "cid", "dan"];
+        for customer in customers {
+            with_card(&app, customer, "pm_card_visa").await;
+        }
+        // Several come to be at once, while somebody follows them.
+        let subscribing = customers.map(|customer| subscribe(&app, customer, json!({"plan": "trial"})));
+        let (mut seen, mut last) = (Vec::new(), 0);
+        let follow = async |last: i64| {
+            let page = app.get(&format!("/v1/notices?after={last}&limit=2")).await.is(200);
+            list(&page, "data").to_vec()
+        };
+        futures_util::future::join_all(subscribing).await;
+        loop {
+            let page = follow(last).await;
+            let Some(newest) = page.last() else { break };
+            last = newest["number"].as_i64().expect("a number");
+            seen.extend(page);
+        }
+        let numbers: Vec<_> = seen.iter().map(|notice| notice["number"].as_i64().expect("a number")).collect();
+        assert_eq!(numbers, (1..=4).collect::<Vec<_>>());
+        assert!(seen.iter().all(|notice| notice["kind"] == "subscription_started"), "{seen:?}");
+
+        advance(&app, "2026-03-13T09:00:00Z").await;
+        sandbox.fault(json!({"kind": "decline_next", "times": 100})).await;
+        advance(&app, "2026-03-16T09:00:01Z").await;
+        let notices = app.get("/v1/customers/ann/notices").await.is(200);
+        let kinds: Vec<String> = list(&notices, "data").iter().rev().map(told).collect();
+        let expected = [
+            "subscription_started",
+            "trial_ending",
+            "invoice_opened",
+            "invoice_payment_failed",
+            "subscription_past_due",
+        ];
+        assert_eq!(kinds, expected);
+        let all = app.pages("/v1/notices", 5).await;
+        assert_eq!(all.len(), 20, "{all:?}");
+        assert_eq!((&all[0]["number"], &all[19]["number"]), (&json!(20), &json!(1)));
+        assert_eq!(follow(20).await, [] as [Value; 0]);
+
+        let own = as_customer(&app, "ann", app.request("GET", "/v1/customers/ann/notices")).send().await;
+        assert_eq!(list(&own.is(200), "data").len(), 5);
+        as_customer(&app, "ann", app.request("GET", "/v1/notices")).send().await.refused(403, "scope_missing");
+        app.get("/v1/notices?after=-1").await.refused(400, "invalid_parameter");
+        app.get("/v1/notices?after=1&cursor=Mg").await.refused(400, "invalid_parameter");
+        sandbox.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_subscribed_to_is_refused() {
     on_both(async |database| {
         let (app, sandbox) = shop(database).await;
@@ -452,15 +607,11 @@ async fn what_cannot_be_subscribed_to_is_refused() {
         assert_eq!(list(&app.get(subscriptions).await.is(200), "data").len(), 0);
 
         // Without a provider nobody can collect.
-        let alone = TestApp::start(database_like(&app).await).await;
+        let alone = TestApp::start(app.database.another().await).await;
         alone.create("jane").await;
         let body = json!({"plan": "pro"});
         alone.post("/v1/customers/jane/subscriptions", body).await.refused(409, "no_payment_provider");
         sandbox.stop().await;
     })
     .await;
-}
-
-async fn database_like(app: &TestApp) -> Database {
-    app.database.another().await
 }
