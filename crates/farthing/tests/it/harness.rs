@@ -136,6 +136,11 @@ pub(crate) async fn on_both(test: impl AsyncFn(TestApp)) {
     databases::on_both(async |database| test(TestApp::start(database).await).await).await;
 }
 
+/// What the tenant files of tests read of the environment.
+fn environment(name: &str) -> Option<String> {
+    (name == "ACME_JWT_SECRET").then(|| JWT_SECRET.to_owned())
+}
+
 impl TestApp {
     /// Serves the tenant above on a Monday morning.
     pub(crate) async fn start(database: Database) -> Self {
@@ -165,7 +170,7 @@ impl TestApp {
     /// Serves the tenant of this file so.
     pub(crate) async fn with_sandbox(database: Database, tenant: &'static str) -> (Self, TestSandbox) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let parsed = config::parse(tenant, "tenant.toml", &|_| None).expect("the tenant file is right");
+        let parsed = config::parse(tenant, "tenant.toml", &environment).expect("the tenant file is right");
         let (at, name) = (listener.local_addr().expect("an address"), parsed.catalog.tenant);
         let webhook = format!("http://{at}/v1/connections/{name}/webhook");
         let sandbox = TestSandbox::start(Some(&webhook)).await;
@@ -187,7 +192,6 @@ impl TestApp {
         file: &'static str,
         sandbox: Option<&SandboxAddress>,
     ) -> Self {
-        let environment = |name: &str| (name == "ACME_JWT_SECRET").then(|| JWT_SECRET.to_owned());
         let tenant = config::parse(file, "tenant.toml", &environment).expect("the tenant file is right");
         let store = database.open().await;
         let tenants = vec![tenant];
