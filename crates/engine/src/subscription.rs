@@ -275,16 +275,10 @@ impl Draft<'_> {
         self.decision.customer.state.subscriptions.push(subscription.clone());
         let index = self.decision.customer.state.subscriptions.len() - 1;
         if trial > 0 {
-            self.decision.customer.state.had_trial = true;
             for line in once {
                 self.wait_for_invoice(Some(request.id), &plan.fee.currency, line)?;
             }
-            self.give_allowances(index, None)?;
-            if trial_notice_at(&self.decision.customer.state.subscriptions[index]).is_some_and(|at| at <= self.now) {
-                self.tell_of_trial_end(index);
-            }
-            self.record_subscription(request.id);
-            return Ok(());
+            return self.begin_trial(index);
         }
         let lines = fee_lines(plan, &subscription.terms, subscription.period)?.into_iter().chain(once).collect();
         let invoice =
@@ -302,6 +296,18 @@ impl Draft<'_> {
             },
         }
         self.record_subscription(request.id);
+        Ok(())
+    }
+
+    fn begin_trial(&mut self, index: usize) -> Result<(), Refusal> {
+        self.decision.customer.state.had_trial = true;
+        self.give_allowances(index, None)?;
+        let subscription = &self.decision.customer.state.subscriptions[index];
+        let (id, told_at) = (subscription.id, trial_notice_at(subscription));
+        if told_at.is_some_and(|at| at <= self.now) {
+            self.tell_of_trial_end(index);
+        }
+        self.record_subscription(id);
         Ok(())
     }
 

@@ -529,82 +529,128 @@ async fn notices_are_followed_without_missing_any() {
     .await;
 }
 
+/// Where it is sent, what is sent, and the status, code and pointer (empty where there is none) of the answer.
+type Case = (String, Value, u16, &'static str, &'static str);
+
+/// What is wrong with subscribing.
+fn subscribing() -> Vec<Case> {
+    let pro = |name: &str, value: Value| {
+        let mut body = json!({"plan": "pro"});
+        body[name] = value;
+        body
+    };
+    let invoiced = json!({"plan": "pro", "by_invoice": true, "collect": {"by": "browser"}});
+    let own = [
+        (json!({}), 400, "invalid_value", ""),
+        (pro("plan", json!(1)), 400, "invalid_value", "/plan"),
+        (pro("plan", json!("gold")), 422, "unknown_plan", "/plan"),
+        (pro("quantity", json!(0)), 400, "invalid_value", "/quantity"),
+        (pro("quantity", json!(1_000_001)), 400, "invalid_value", "/quantity"),
+        (pro("trial_days", json!(731)), 400, "invalid_value", "/trial_days"),
+        (pro("coupon", json!("none")), 422, "unknown_coupon", "/coupon"),
+        (pro("add_ons", json!([{"name": "desk"}])), 422, "unknown_add_on", "/add_ons"),
+        (pro("add_ons", json!([{"name": "number", "quantity": 0}])), 400, "invalid_value", "/add_ons/0/quantity"),
+        (pro("add_ons", json!(vec![json!({"name": "number"}); 21])), 400, "invalid_value", "/add_ons"),
+        (pro("collect", json!({"by": "on_file"})), 402, "no_payment_method", ""),
+        (invoiced, 400, "invalid_value", "/collect"),
+        (pro("colour", json!("red")), 400, "invalid_value", "/colour"),
+    ];
+    let of_john =
+        |(body, status, code, pointer)| ("/v1/customers/john/subscriptions".into(), body, status, code, pointer);
+    let mut cases: Vec<Case> = own.into_iter().map(of_john).collect();
+    for (customer, end, plan, status, code, pointer) in [
+        ("nobody", "", "pro", 404, "unknown_customer", "/customer"),
+        ("nobody", "/preview", "pro", 404, "unknown_customer", "customer"),
+        ("john", "/preview", "gold", 422, "unknown_plan", "/plan"),
+    ] {
+        let path = format!("/v1/customers/{customer}/subscriptions{end}");
+        cases.push((path, json!({"plan": plan}), status, code, pointer));
+    }
+    cases
+}
+
+/// What is wrong with doing something to this subscription, and to others.
+fn stepping(subscription: &str) -> Vec<Case> {
+    let none = "/v1/subscriptions/sub_00000000000000000000000000000000000";
+    let mut cases: Vec<Case> = Vec::new();
+    for (path, body) in [
+        (format!("{none}/change"), json!({"quantity": 2})),
+        (format!("{none}/change/preview"), json!({"quantity": 2})),
+        (format!("{none}/cancel"), json!({})),
+        (format!("{none}/pause"), json!({})),
+        ("/v1/subscriptions/jane/cancel".into(), json!({})),
+        ("/v1/subscriptions/inv_00000000000000000000000000000000000/cancel".into(), json!({})),
+    ] {
+        cases.push((path, body, 404, "unknown_subscription", ""));
+    }
+    for (verb, body, status, code, pointer) in [
+        ("change", json!({}), 400, "invalid_value", "/plan"),
+        ("change", json!({"plan": "gold"}), 422, "unknown_plan", "/plan"),
+        ("change", json!({"quantity": 0}), 400, "invalid_value", "/quantity"),
+        ("change", json!({"quantity": 2, "when": "later"}), 400, "invalid_value", "/when"),
+        ("change", json!({"quantity": 2, "proration": true}), 400, "invalid_value", "/proration"),
+        ("change/preview", json!({}), 400, "invalid_value", "/plan"),
+        ("cancel", json!({"prorate": true}), 400, "invalid_value", "/prorate"),
+        ("cancel", json!({"at_period_end": "no"}), 400, "invalid_value", "/at_period_end"),
+        ("pause", json!({"resumes_at": "2026-03-02T09:00:00Z"}), 422, "already_expired", "/resumes_at"),
+        ("pause", json!({"resumes_at": "soon"}), 400, "invalid_value", "/resumes_at"),
+    ] {
+        cases.push((format!("{subscription}/{verb}"), body, status, code, pointer));
+    }
+    cases
+}
+
+/// What is wrong with items and checks.
+fn items_and_checks() -> Vec<Case> {
+    let item = |name: &str, value: Value| {
+        let mut body = json!({"title": "Training", "price": 1});
+        body[name] = value;
+        ("/v1/customers/jane/items".into(), body)
+    };
+    let check = |body: Value| ("/v1/check".into(), body);
+    let cases: Vec<((String, Value), u16, &'static str, &'static str)> = vec![
+        (item("title", json!("")), 400, "invalid_value", "/title"),
+        (item("price", json!(0)), 400, "invalid_value", "/price"),
+        (item("price", json!("-0.0")), 400, "invalid_value", "/price"),
+        (item("price", json!("--1")), 400, "invalid_value", "/price"),
+        (item("price", json!("0.001")), 400, "invalid_value", "/price"),
+        (item("currency", json!("minute")), 422, "unknown_asset", "/currency"),
+        (item("currency", json!("EUR")), 422, "unknown_asset", "/currency"),
+        (item("quantity", json!(0)), 400, "invalid_value", "/quantity"),
+        (check(json!({"customer": "jane"})), 400, "invalid_value", "/meter"),
+        (check(json!({"customer": "jane", "feature": ""})), 400, "invalid_value", "/feature"),
+        (check(json!({"customer": "nobody", "feature": "sso"})), 404, "unknown_customer", "/customer"),
+    ];
+    cases.into_iter().map(|((path, body), status, code, pointer)| (path, body, status, code, pointer)).collect()
+}
+
 #[tokio::test]
-async fn what_cannot_be_subscribed_to_is_refused() {
+async fn what_cannot_be_done_is_refused_with_a_reason_and_changes_nothing() {
     on_both(async |database| {
         let (app, sandbox) = shop(database).await;
         with_card(&app, "jane", "pm_card_visa").await;
         app.create("john").await;
         let new = subscribe(&app, "jane", json!({"plan": "pro"})).await;
-        let subscriptions = "/v1/customers/john/subscriptions";
-        let none = "/v1/subscriptions/sub_00000000000000000000000000000000000";
-        let of_new = |verb: &str| format!("{}/{verb}", path(&new));
-        for (to, body, status, code, pointer) in [
-            (subscriptions, json!({}), 400, "invalid_value", ""),
-            (subscriptions, json!({"plan": 1}), 400, "invalid_value", "/plan"),
-            (subscriptions, json!({"plan": "gold"}), 422, "unknown_plan", "/plan"),
-            (subscriptions, json!({"plan": "pro", "quantity": 0}), 400, "invalid_value", "/quantity"),
-            (subscriptions, json!({"plan": "pro", "quantity": 1_000_001}), 400, "invalid_value", "/quantity"),
-            (subscriptions, json!({"plan": "pro", "trial_days": 731}), 400, "invalid_value", "/trial_days"),
-            (subscriptions, json!({"plan": "pro", "coupon": "none"}), 422, "unknown_coupon", "/coupon"),
-            (subscriptions, json!({"plan": "pro", "add_ons": [{"name": "desk"}]}), 422, "unknown_add_on", "/add_ons"),
-            (
-                subscriptions,
-                json!({"plan": "pro", "add_ons": [{"name": "number", "quantity": 0}]}),
-                400,
-                "invalid_value",
-                "/add_ons/0/quantity",
-            ),
-            (subscriptions, json!({"plan": "pro", "collect": {"by": "on_file"}}), 402, "no_payment_method", ""),
-            (
-                subscriptions,
-                json!({"plan": "pro", "by_invoice": true, "collect": {"by": "browser"}}),
-                400,
-                "invalid_value",
-                "/collect",
-            ),
-            (subscriptions, json!({"plan": "pro", "colour": "red"}), 400, "invalid_value", "/colour"),
-            ("/v1/customers/nobody/subscriptions", json!({"plan": "pro"}), 404, "unknown_customer", "/customer"),
-            ("/v1/customers/nobody/subscriptions/preview", json!({"plan": "pro"}), 404, "unknown_customer", "customer"),
-            ("/v1/customers/john/subscriptions/preview", json!({"plan": "gold"}), 422, "unknown_plan", "/plan"),
-            (&format!("{none}/change"), json!({"quantity": 2}), 404, "unknown_subscription", ""),
-            (&format!("{none}/cancel"), json!({}), 404, "unknown_subscription", ""),
-            ("/v1/subscriptions/jane/cancel", json!({}), 404, "unknown_subscription", ""),
-            (&of_new("change"), json!({}), 400, "invalid_value", "/plan"),
-            (&of_new("change"), json!({"plan": "gold"}), 422, "unknown_plan", "/plan"),
-            (&of_new("change"), json!({"quantity": 2, "when": "later"}), 400, "invalid_value", "/when"),
-            (&of_new("change"), json!({"quantity": 2, "proration": true}), 400, "invalid_value", "/proration"),
-            (&of_new("cancel"), json!({"prorate": true}), 400, "invalid_value", "/prorate"),
-            (&of_new("pause"), json!({"resumes_at": "2026-03-02T09:00:00Z"}), 422, "already_expired", "/resumes_at"),
-            (&of_new("pause"), json!({"resumes_at": "soon"}), 400, "invalid_value", "/resumes_at"),
-            ("/v1/customers/jane/items", json!({"title": "T"}), 400, "invalid_value", ""),
-            ("/v1/customers/jane/items", json!({"title": "T", "price": 0}), 400, "invalid_value", "/price"),
-            ("/v1/customers/jane/items", json!({"title": "T", "price": "0.001"}), 400, "invalid_value", "/price"),
-            (
-                "/v1/customers/jane/items",
-                json!({"title": "T", "price": 1, "currency": "minute"}),
-                422,
-                "unknown_asset",
-                "/currency",
-            ),
-            (
-                "/v1/customers/jane/items",
-                json!({"title": "T", "price": 1, "quantity": 0}),
-                400,
-                "invalid_value",
-                "/quantity",
-            ),
-        ] {
-            let problem = app.post(to, body.clone()).await.refused(status, code);
+        let of_john = "/v1/customers/john/subscriptions";
+        for (to, body, status, code, pointer) in
+            subscribing().into_iter().chain(stepping(&path(&new))).chain(items_and_checks())
+        {
+            let problem = app.post(&to, body.clone()).await.refused(status, code);
             assert_eq!(problem["pointer"].as_str().unwrap_or_default(), pointer, "{to} {body}: {problem}");
         }
         let (read_only, _) = app.new_key(farthing::auth::Scope::Read).await;
-        for to in [subscriptions, &of_new("cancel"), &of_new("keep")] {
-            let body = json!({});
-            app.request("POST", to).json(&body).anonymous().send().await.refused(401, "credentials_missing");
+        let keep = format!("{}/keep", path(&new));
+        for to in [of_john, &keep, "/v1/customers/john/items"] {
+            app.request("POST", to).json(&json!({})).anonymous().send().await.refused(401, "credentials_missing");
         }
-        app.request("POST", &of_new("keep")).bearer(&read_only).send().await.refused(403, "scope_missing");
-        assert_eq!(list(&app.get(subscriptions).await.is(200), "data").len(), 0);
+        app.request("POST", &keep).bearer(&read_only).send().await.refused(403, "scope_missing");
+        for to in ["subscriptions", "entitlements", "notices"] {
+            let path = format!("/v1/customers/jane/{to}");
+            as_customer(&app, "john", app.request("GET", &path)).send().await.refused(404, "unknown_customer");
+            as_customer(&app, "jane", app.request("GET", &path)).send().await.is(200);
+        }
+        assert_eq!(list(&app.get(of_john).await.is(200), "data").len(), 0);
+        assert_eq!(app.get(&path(&new)).await.is(200), new);
 
         // Without a provider nobody can collect.
         let alone = TestApp::start(app.database.another().await).await;
