@@ -58,6 +58,10 @@ pub struct ChargeRequest {
     pub meter: Arc<str>,
     /// How much.
     pub quantity: Micros,
+    /// What it costs, where it has a price of its own in place of the catalog's: in what the catalog prices the meter in, or
+    /// else in the tenant's currency. At least zero. Grants in the meter's unit come first here too, and what they cover
+    /// of the quantity is left out of it in proportion.
+    pub own_amount: Option<Micros>,
     /// Who under the customer.
     pub subject: Option<Arc<str>>,
     /// What it was, such as the model.
@@ -148,7 +152,7 @@ impl<'a> Draft<'a> {
         let meter = catalog.meter(&request.meter)?;
         let price = self.price_of(meter, &request.dimensions)?;
         self.refuse_future(request.occurred_at)?;
-        if request.quantity.is_negative() {
+        if request.quantity.is_negative() || request.own_amount.is_some_and(Micros::is_negative) {
             return Err(Refusal::AmountOutOfRange);
         }
         if source == Source::Charge {
@@ -157,17 +161,24 @@ impl<'a> Draft<'a> {
         self.count_use(&meter.name, request.quantity, source)?;
         let mut covered_by = self.cover(&meter.unit, &meter.name, request.quantity, hold)?;
         let priced_quantity = request.quantity.minus(covered(&covered_by)?)?;
-        let priced = match price {
+        let priced = match (request.own_amount, price) {
             // Nothing was used, or units cover it all: a call that never connected costs nothing, at a flat price too.
-            Some(price) if priced_quantity.is_zero() => Priced::nothing(price.asset.clone()),
-            Some(price) => self.price(price, priced_quantity, request.occurred_at)?,
-            None => Priced { amount: priced_quantity, ..Priced::nothing(meter.unit.clone()) },
+            (None, Some(price)) if priced_quantity.is_zero() => Priced::nothing(price.asset.clone()),
+            (None, Some(price)) => self.price(price, priced_quantity, request.occurred_at)?,
+            (None, None) => Priced { amount: priced_quantity, ..Priced::nothing(meter.unit.clone()) },
+            (Some(own), price) => {
+                let asset = price.map_or(&catalog.currency, |price| &price.asset).clone();
+                let amount = share(own, priced_quantity, request.quantity)?;
+                Priced { amount, ..Priced::nothing(asset) }
+            }
         };
+        let price = price.filter(|_| request.own_amount.is_none());
         let money = self.cover(&priced.asset, &meter.name, priced.amount, hold)?;
         let short = priced.amount.max(Micros::ZERO).minus(covered(&money)?)?;
         if source == Source::Charge {
             // Without a price the quantity itself is what it takes, with the part that units cover.
-            let required = if price.is_some() { priced.amount } else { request.quantity };
+            let priced_at_all = price.is_some() || request.own_amount.is_some();
+            let required = if priced_at_all { priced.amount } else { request.quantity };
             self.judge_overage(&meter.name, &priced.asset, required, short)?;
         }
         covered_by.extend(money);
@@ -405,6 +416,18 @@ impl Priced {
     fn nothing(asset: Asset) -> Self {
         Self { asset, amount: Micros::ZERO, version: None, counted_before: Micros::ZERO, counter: None }
     }
+}
+
+/// The part of an amount for `part` of the `whole` quantity, rounded up; all of it where nothing is left out, nothing where
+/// nothing was used.
+fn share(amount: Micros, part: Micros, whole: Micros) -> Result<Micros, Refusal> {
+    if part == whole && !whole.is_zero() {
+        return Ok(amount);
+    }
+    let product = i128::from(amount.get()) * i128::from(part.get());
+    let whole = i128::from(whole.get()).max(1);
+    let rounded_up = (product + whole - 1) / whole;
+    i64::try_from(rounded_up).map(Micros::new).map_err(|_| Refusal::AmountOutOfRange)
 }
 
 /// Adds up covers from the same grant, which a hold and the open part of it can both give.

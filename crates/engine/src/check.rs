@@ -88,6 +88,7 @@ pub fn check(catalog: &Catalog, customer: &Customer, request: &CheckRequest, now
         fingerprint: 0,
         meter: meter.name.clone(),
         quantity: request.quantity,
+        own_amount: None,
         subject: None,
         dimensions: request.dimensions.clone(),
         occurred_at: now,

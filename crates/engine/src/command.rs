@@ -146,10 +146,13 @@ pub struct CustomerChange {
     pub overage: Option<Option<Overage>>,
     /// Who it is, as a whole.
     pub profile: Option<Profile>,
+    /// What it brings along from where it was billed before, given where this creates it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub opening_grants: Vec<GrantRequest>,
 }
 
 /// Value to be granted.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct GrantRequest {
     /// Its id: from the operation key, or drawn for it.
     pub id: Uuid,

@@ -167,6 +167,9 @@ impl Draft<'_> {
         if created {
             self.decision.profile.get_or_insert_default();
             self.grant_for(LifeEvent::Created)?;
+            for grant in &change.opening_grants {
+                self.grant(grant)?;
+            }
         }
         self.note_payment_method()
     }

@@ -57,6 +57,7 @@ fn used(words: i64, at: Timestamp) -> Command {
         fingerprint: 0,
         meter: "words".into(),
         quantity: Micros::new(words * 1_000_000),
+        own_amount: None,
         subject: None,
         dimensions: BTreeMap::new(),
         occurred_at: at,

@@ -186,6 +186,7 @@ pub fn charges(
             fingerprint: fingerprint(&(&meter.name, quantity, &subject, &dimensions, time)),
             meter: meter.name.clone(),
             quantity: *quantity,
+            own_amount: None,
             subject: subject.clone(),
             dimensions,
             occurred_at: usage.time.unwrap_or(now),

@@ -341,6 +341,7 @@ fn used(id: Uuid, large: bool, quantity: i64, occurred_at: Timestamp) -> ChargeR
         fingerprint: 0,
         meter: "calls".into(),
         quantity: Micros::new(quantity),
+        own_amount: None,
         subject: None,
         dimensions: large.then(|| ("model".to_owned(), "large".to_owned())).into_iter().collect(),
         occurred_at,

@@ -170,6 +170,7 @@ fn request(id: u128, (meter, quantity, ago): Use, now: Timestamp) -> ChargeReque
         fingerprint: 0,
         meter: Arc::from(USES[meter].0),
         quantity,
+        own_amount: None,
         subject: None,
         dimensions: dimensions(USES[meter].1),
         occurred_at: now - SignedDuration::from_secs(ago),
@@ -218,8 +219,14 @@ fn overage() -> impl Strategy<Value = Overage> {
 
 fn change() -> impl Strategy<Value = CustomerChange> {
     let status = prop_oneof![6 => Just(Status::Active), 1 => Just(Status::Suspended), 1 => Just(Status::Closed)];
-    (option::of(status), option::of(any::<bool>()), option::of(option::of(overage())))
-        .prop_map(|(status, payment_method, overage)| CustomerChange { status, payment_method, overage, profile: None })
+    (option::of(status), option::of(any::<bool>()), option::of(option::of(overage()))).prop_map(
+        |(status, payment_method, overage)| CustomerChange {
+            status,
+            payment_method,
+            overage,
+            ..CustomerChange::default()
+        },
+    )
 }
 
 fn action(payments: u32) -> impl Strategy<Value = Action> {

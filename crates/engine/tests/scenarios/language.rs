@@ -104,6 +104,7 @@ pub(crate) fn change(words: &Words, profile: &[&str]) -> Option<CustomerChange> 
         payment_method: words.options.get("payment_method").map(|on_file| *on_file == "yes"),
         overage,
         profile: (!profile.is_empty()).then(|| Profile { name: Some(profile.join(" ")), ..Profile::default() }),
+        opening_grants: Vec::new(),
     })
 }
 

@@ -104,7 +104,7 @@ impl Commands {
             Some(Some(Overage { policy: OveragePolicy::Ask, limit: None })),
         ]);
         let profile = Some(Profile { name: Some(format!("name {}", self.made)), ..Profile::default() });
-        Command::Upsert(CustomerChange { status, payment_method: None, overage, profile })
+        Command::Upsert(CustomerChange { status, overage, profile, ..CustomerChange::default() })
     }
 
     fn grant(&mut self, who: &str, key: &str) -> GrantRequest {

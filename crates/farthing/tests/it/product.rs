@@ -160,6 +160,7 @@ impl Product {
             fingerprint: fingerprint(&(meter, quantity)),
             meter: meter.into(),
             quantity: micros(quantity),
+            own_amount: None,
             subject: None,
             dimensions: BTreeMap::new(),
             occurred_at: self.now,

@@ -67,6 +67,7 @@ impl NewCharge {
             fingerprint: fingerprint(self),
             meter: Arc::from(self.meter.as_str()),
             quantity: self.quantity.0,
+            own_amount: None,
             subject: self.subject.as_ref().map(|subject| Arc::from(subject.as_str())),
             dimensions: self.dimensions.0.clone(),
             occurred_at: self.time.map_or(now, |time| time.0),

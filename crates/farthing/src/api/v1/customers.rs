@@ -187,6 +187,7 @@ impl CustomerBody {
                 email: profile.email.map(Name::into_string),
                 metadata: profile.metadata.0,
             }),
+            opening_grants: Vec::new(),
         }
     }
 }

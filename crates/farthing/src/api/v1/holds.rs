@@ -331,6 +331,7 @@ async fn charge(
         fingerprint: verb.fingerprint,
         meter: row.record.hold.meter.clone(),
         quantity: body.quantity.0,
+        own_amount: None,
         subject: None,
         dimensions: std::collections::BTreeMap::new(),
         occurred_at: body.time.map_or(now, |time| time.0),
