@@ -2,7 +2,6 @@
 //! touch is one tenant's, and for a token one customer's.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
@@ -12,10 +11,11 @@ use jiff::Timestamp;
 
 use super::problem::Problem;
 use crate::app::{App, Connection, TenantRuntime};
-use crate::auth::{self, Credentials, KeyRecord, Scope};
+use crate::auth::Scope;
 use crate::clock::TenantClock;
 use crate::config::Mode;
-use crate::store::{self, CustomerKey, CustomerRow, KeyRow, StoreError};
+use crate::identity::{Identity, IdentityError};
+use crate::store::{self, CustomerKey, CustomerRow};
 
 /// Who calls.
 pub(super) struct Caller {
@@ -29,47 +29,11 @@ impl FromRequestParts<Arc<App>> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        match auth::credentials(&parts.headers)? {
-            None => Err(Problem::unauthorized(
-                "credentials_missing",
-                "send an API key as `Authorization: Bearer` or `X-API-Key`",
-            )),
-            Some(Credentials::Key(key)) => by_key(app, key).await,
-            Some(Credentials::Token(token)) => by_token(app, token).await,
-        }
+        let Identity { tenant, server, user } = Identity::of_any_tenant(app, &parts.headers).await?;
+        let customer = user.as_ref().map(|claims| claims.require_customer().map(str::to_owned)).transpose();
+        let customer = customer.map_err(IdentityError::from)?;
+        Ok(Self { tenant, scope: server.unwrap_or(Scope::Read), customer })
     }
-}
-
-async fn by_key(app: &App, key: &str) -> Result<Caller, Problem> {
-    let unknown = || Problem::unauthorized("key_unknown", "this API key is not known, or has been revoked");
-    let digest = auth::key::digest(key).ok_or_else(unknown)?;
-    let load = async { app.store.find_key(&digest).await?.map(record).transpose() };
-    let record = app.keys.get_or_load(digest, Instant::now(), load).await?.ok_or_else(unknown)?;
-    let tenant = app.tenants.get(record.tenant.as_str()).cloned().ok_or_else(unknown)?;
-    Ok(Caller { tenant, scope: record.scope, customer: None })
-}
-
-fn record(row: KeyRow) -> Result<KeyRecord, StoreError> {
-    let scope = row.scope.parse().map_err(|_| StoreError::Corrupt("scope of an API key".to_owned()))?;
-    Ok(KeyRecord { id: row.id, tenant: row.tenant, scope, name: row.name })
-}
-
-/// A token belongs to the one tenant whose settings verify it.
-async fn by_token(app: &App, token: &str) -> Result<Caller, Problem> {
-    let mut refused = None;
-    for tenant in app.tenants.values() {
-        let Some(verifier) = &tenant.jwt else { continue };
-        match verifier.verify(token, app.clock.now()).await {
-            Ok(claims) => {
-                return Ok(Caller { tenant: tenant.clone(), scope: Scope::Read, customer: Some(claims.customer) });
-            }
-            Err(error) => refused = Some(error),
-        }
-    }
-    Err(refused.map_or_else(
-        || Problem::unauthorized("token_not_accepted", "no tenant of this server accepts tokens; send an API key"),
-        Problem::from,
-    ))
 }
 
 impl Caller {

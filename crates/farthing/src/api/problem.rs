@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::auth::{CredentialsError, JwtError};
+use crate::identity::IdentityError;
 use crate::service::ServiceError;
 use crate::store::StoreError;
 
@@ -104,10 +104,6 @@ impl Problem {
 
     pub(super) fn not_found(code: &str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, code, detail)
-    }
-
-    pub(super) fn unauthorized(code: &str, detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, code, detail)
     }
 
     /// What was asked for is written down and will be done, but the provider has not answered yet.
@@ -244,18 +240,12 @@ impl From<StoreError> for Problem {
     }
 }
 
-impl From<CredentialsError> for Problem {
-    fn from(error: CredentialsError) -> Self {
-        Self::unauthorized(error.code(), error.to_string())
-    }
-}
-
-impl From<JwtError> for Problem {
-    fn from(error: JwtError) -> Self {
-        let status = match error {
-            JwtError::KeysUnavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::UNAUTHORIZED,
-        };
-        Self::new(status, error.code(), error.to_string())
+impl From<IdentityError> for Problem {
+    fn from(error: IdentityError) -> Self {
+        let status = if error.is_ours() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::UNAUTHORIZED };
+        match error {
+            IdentityError::Store(error) => error.into(),
+            error => Self::new(status, error.code(), error.to_string()),
+        }
     }
 }

@@ -99,6 +99,14 @@ pub struct JwtSettings {
     pub source: KeySource,
     /// The claim that holds the customer's id, as the tenant knows it.
     pub customer_claim: String,
+    /// The claim that holds the id of the user who acts, where the customer has several.
+    pub user_claim: String,
+    /// The claim that holds the user's e-mail address.
+    pub email_claim: String,
+    /// The claim that says what the user may do.
+    pub role_claim: String,
+    /// Whether a shared secret may be shorter than it is safe: for tests alone.
+    pub allow_short_secret: bool,
     /// What `iss` must be; when absent it is not looked at.
     pub issuer: Option<String>,
     /// What `aud` must be or contain; when absent it is not looked at.
@@ -115,10 +123,20 @@ impl JwtSettings {
             algorithm,
             source,
             customer_claim: "sub".into(),
+            user_claim: "sub".into(),
+            email_claim: "email".into(),
+            role_claim: "role".into(),
+            allow_short_secret: false,
             issuer: None,
             audience: None,
             leeway_seconds: DEFAULT_LEEWAY_SECONDS,
         }
+    }
+}
+
+impl JwtSettings {
+    const fn shortest_secret(&self) -> usize {
+        if self.allow_short_secret { 1 } else { MINIMUM_SECRET_BYTES }
     }
 }
 
@@ -214,10 +232,27 @@ impl JwtError {
 /// What a verified token says.
 #[derive(Clone, PartialEq)]
 pub struct Claims {
-    /// The customer, as the tenant knows it.
-    pub customer: String,
-    /// All claims, the customer's included.
+    /// The customer, as the tenant knows it. A token without one may still be a user's whose role goes beyond customers.
+    pub customer: Option<String>,
+    /// The user who acts.
+    pub user: Option<String>,
+    /// The user's e-mail address.
+    pub email: Option<String>,
+    /// What the user may do, in the product's words.
+    pub role: Option<String>,
+    /// All claims, these included.
     pub all: Map<String, Value>,
+    customer_claim: String,
+}
+
+impl Claims {
+    /// The customer, where there has to be one.
+    ///
+    /// # Errors
+    /// [`JwtError::ClaimMissing`] names the claim.
+    pub fn require_customer(&self) -> Result<&str, JwtError> {
+        self.customer.as_deref().ok_or_else(|| missing(&self.customer_claim))
+    }
 }
 
 /// Written by hand so that what is known of a person cannot reach a log.
@@ -255,7 +290,7 @@ impl JwtVerifier {
     pub fn new(settings: JwtSettings) -> Result<Self, JwtSettingsError> {
         let algorithm = settings.algorithm;
         let keys = match (algorithm, &settings.source) {
-            (Algorithm::Hs256, KeySource::Secret(secret)) if secret.len() < MINIMUM_SECRET_BYTES => {
+            (Algorithm::Hs256, KeySource::Secret(secret)) if secret.len() < settings.shortest_secret() => {
                 return Err(JwtSettingsError::SecretTooShort { bytes: secret.len() });
             }
             (Algorithm::Hs256, KeySource::Secret(secret)) => {
@@ -334,14 +369,15 @@ impl JwtVerifier {
                 _ => return Err(JwtError::Audience),
             }
         }
-        let customer = match present(&claims, &self.settings.customer_claim)? {
-            Value::String(id) if id.is_empty() => return Err(missing(&self.settings.customer_claim)),
-            Value::String(id) => id.clone(),
-            // A row number of the product's own database is a common subject.
-            Value::Number(id) if !id.is_f64() => id.to_string(),
-            _ => return Err(JwtError::Malformed),
-        };
-        Ok(Claims { customer, all: claims })
+        Ok(Claims {
+            customer: text(&claims, &self.settings.customer_claim)?,
+            // A product that does not use these may have something else there.
+            user: text(&claims, &self.settings.user_claim).unwrap_or_default(),
+            email: text(&claims, &self.settings.email_claim).unwrap_or_default(),
+            role: text(&claims, &self.settings.role_claim).unwrap_or_default(),
+            customer_claim: self.settings.customer_claim.clone(),
+            all: claims,
+        })
     }
 }
 
@@ -353,6 +389,17 @@ fn decode<T: DeserializeOwned>(part: &str) -> Result<T, JwtError> {
 
 fn present<'a>(claims: &'a Map<String, Value>, name: &str) -> Result<&'a Value, JwtError> {
     claims.get(name).filter(|value| !value.is_null()).ok_or_else(|| missing(name))
+}
+
+/// A claim that is a text, where it is there and not empty.
+fn text(claims: &Map<String, Value>, name: &str) -> Result<Option<String>, JwtError> {
+    match claims.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
+        // A row number of the product's own database is a common subject.
+        Some(Value::Number(id)) if !id.is_f64() => Ok(Some(id.to_string())),
+        Some(_) => Err(JwtError::Malformed),
+    }
 }
 
 fn missing(claim: &str) -> JwtError {

@@ -60,23 +60,52 @@ impl CredentialsError {
     }
 }
 
-/// Reads the credentials of a request; `None` when it carries none.
+/// Everything that a request presents, as it was sent: a server may speak for one of its users, with its own key beside the
+/// user's token.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Presented<'a> {
+    /// An API key.
+    pub key: Option<&'a str>,
+    /// A JSON Web Token.
+    pub token: Option<&'a str>,
+}
+
+/// Written by hand so that a credential cannot reach a log.
+impl std::fmt::Debug for Presented<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Presented(redacted)")
+    }
+}
+
+/// Reads the credentials of a request where one is enough; `None` when it carries none.
 ///
 /// # Errors
 /// [`CredentialsError::Malformed`] when a header is repeated, empty, or of another scheme than Bearer;
 /// [`CredentialsError::Conflicting`] when both headers are given and carry different credentials.
 pub fn credentials(headers: &HeaderMap) -> Result<Option<Credentials<'_>>, CredentialsError> {
+    match presented(headers)? {
+        Presented { key: Some(_), token: Some(_) } => Err(CredentialsError::Conflicting),
+        Presented { key: Some(key), token: None } => Ok(Some(Credentials::Key(key))),
+        Presented { key: None, token: Some(token) } => Ok(Some(Credentials::Token(token))),
+        Presented { key: None, token: None } => Ok(None),
+    }
+}
+
+/// Reads all credentials of a request.
+///
+/// # Errors
+/// [`CredentialsError::Malformed`] as above; [`CredentialsError::Conflicting`] when there are two different keys.
+pub fn presented(headers: &HeaderMap) -> Result<Presented<'_>, CredentialsError> {
     let bearer = match single(headers, &AUTHORIZATION)? {
         Some(value) => Some(bearer(value).ok_or(CredentialsError::Malformed)?),
         None => None,
     };
     match (bearer, single(headers, &API_KEY_HEADER)?) {
         // Both came from the same caller, so how long this comparison takes tells nobody anything.
-        (Some(bearer), Some(key)) if bearer != key => Err(CredentialsError::Conflicting),
-        (_, Some(key)) => Ok(Some(Credentials::Key(key))),
-        (Some(bearer), None) if bearer.starts_with(key::PREFIX) => Ok(Some(Credentials::Key(bearer))),
-        (Some(bearer), None) => Ok(Some(Credentials::Token(bearer))),
-        (None, None) => Ok(None),
+        (Some(bearer), Some(key)) if bearer == key => Ok(Presented { key: Some(key), token: None }),
+        (Some(bearer), Some(_)) if bearer.starts_with(key::PREFIX) => Err(CredentialsError::Conflicting),
+        (Some(bearer), None) if bearer.starts_with(key::PREFIX) => Ok(Presented { key: Some(bearer), token: None }),
+        (token, key) => Ok(Presented { key, token }),
     }
 }
 
@@ -146,6 +175,15 @@ mod tests {
 
         let token_and_key = headers(&[("authorization", "Bearer a.b.c"), ("x-api-key", "fk_test_abc")]);
         assert_eq!(credentials(&token_and_key), Err(CredentialsError::Conflicting));
+    }
+
+    #[test]
+    fn a_server_may_present_its_key_beside_a_users_token() {
+        let both = headers(&[("authorization", "Bearer a.b.c"), ("x-api-key", "fk_test_abc")]);
+        assert_eq!(presented(&both), Ok(Presented { key: Some("fk_test_abc"), token: Some("a.b.c") }));
+        let two_keys = headers(&[("authorization", "Bearer fk_test_abc"), ("x-api-key", "fk_test_xyz")]);
+        assert_eq!(presented(&two_keys), Err(CredentialsError::Conflicting));
+        assert_eq!(format!("{:?}", presented(&both).unwrap()), "Presented(redacted)");
     }
 
     #[test]

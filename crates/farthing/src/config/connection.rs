@@ -1,8 +1,6 @@
 //! `[connection]`: the payment provider. Keys and secrets come from the environment and never stand in the file.
 
-use toml::Spanned;
-
-use super::jwt::Surroundings;
+use super::error::suggestion;
 use super::section::{NamePattern, Section};
 use super::tenant::Mode;
 use crate::auth::Secret;
@@ -26,11 +24,7 @@ const PROVIDERS: [(&str, ()); 1] = [("stripe", ())];
 
 /// Reads the settings. An environment variable that is named and not set is a mistake in live mode alone: on a
 /// developer's machine the sandbox takes the provider's place.
-pub(crate) fn read_connection(
-    root: &mut Section<'_>,
-    mode: Mode,
-    surroundings: &Surroundings<'_>,
-) -> ConnectionSettings {
+pub(crate) fn read_connection(root: &mut Section<'_>, mode: Mode) -> ConnectionSettings {
     let mut settings = ConnectionSettings {
         name: None,
         secret_key: None,
@@ -41,6 +35,13 @@ pub(crate) fn read_connection(
     let Some(mut section) = root.section("connection", "[connection]") else { return settings };
     section.require("provider", "provider = \"stripe\"");
     section.choice("provider", &PROVIDERS);
+    let names = section.variables("provider_env");
+    if let Some((name, _)) =
+        section.first_set(&names).filter(|(_, word)| !PROVIDERS.iter().any(|(known, ())| known == word))
+    {
+        let problem = format!("the environment variable `{}` names a provider that there is not", name.get_ref());
+        section.problems.add(name.span().start, problem, suggestion("", PROVIDERS.map(|(known, ())| known)));
+    }
     settings.name = section.name("name", &NamePattern::SLUG).map(|name| name.into_inner().to_owned());
     if mode == Mode::Live {
         for (field, example) in [
@@ -50,8 +51,7 @@ pub(crate) fn read_connection(
             section.require(field, example);
         }
     }
-    let missing = "set it; a live tenant has no sandbox";
-    let mut read = |field| variable(&mut section, field, (mode, missing), surroundings);
+    let mut read = |field| variable(&mut section, field, (mode, "set it; a live tenant has no sandbox"));
     settings.secret_key = read("secret_key_env").map(Secret::new);
     settings.publishable_key = read("publishable_key_env");
     let secrets = read("webhook_secret_env").unwrap_or_default();
@@ -74,27 +74,23 @@ pub(crate) fn read_connection(
     settings
 }
 
-/// The value of the environment variable that a field names. A name that cannot be one is not repeated, since it may be
-/// the secret itself. Where it is not set, that is a mistake in live mode, with this remedy.
+/// The value of the environment variable that a field names, or of the first that is set of several. Where none is, that is
+/// a mistake in live mode, with this remedy.
 pub(crate) fn variable(
     section: &mut Section<'_>,
     field: &'static str,
     (mode, missing): (Mode, &str),
-    surroundings: &Surroundings<'_>,
 ) -> Option<String> {
-    let name: Spanned<&str> = section.text(field)?;
-    let (at, variable) = (name.span().start, *name.get_ref());
-    let spelled = |letter: char| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_';
-    if !variable.chars().all(spelled) || variable.starts_with(|letter: char| letter.is_ascii_digit()) {
-        let remedy =
-            format!("it is the variable's name in capitals, as in `{field} = \"STRIPE_KEY\"`, never what it holds");
-        section.problems.add(at, format!("`{field}` is not the name of an environment variable"), remedy);
-        return None;
+    let names = section.variables(field);
+    let first = names.first()?;
+    let found = section.first_set(&names).map(|(_, value)| value);
+    if found.is_none() && mode == Mode::Live {
+        let all: Vec<String> = names.iter().map(|name| format!("`{}`", name.get_ref())).collect();
+        let problem = match all.as_slice() {
+            [only] => format!("the environment variable {only} is not set"),
+            several => format!("none of the environment variables {} is set", several.join(", ")),
+        };
+        section.problems.add(first.span().start, problem, missing);
     }
-    let value =
-        (surroundings.environment)(variable).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
-    if value.is_none() && mode == Mode::Live {
-        section.problems.add(at, format!("the environment variable `{variable}` is not set"), missing);
-    }
-    value
+    found
 }

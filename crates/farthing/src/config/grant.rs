@@ -80,7 +80,8 @@ pub(crate) fn read_covered_meters(
     let mut meters = Vec::new();
     for name in section.texts("meters") {
         let Some(meter) = find(assets.meters, &name, section) else { continue };
-        if let Some(unit) = asset.filter(|asset| asset.currency().is_none() && meter.unit != **asset) {
+        let may_cover = |asset: &Asset| meter.unit == *asset || assets.currencies.contains(asset);
+        if let Some(unit) = asset.filter(|asset| asset.currency().is_none() && !may_cover(asset)) {
             let problem =
                 format!("meter `{}` counts {}, so a grant in `{unit}` never covers it", meter.name, meter.unit);
             section.problems.add(name.span().start, problem, "take the meter out, or grant its own unit");
@@ -103,7 +104,9 @@ pub(crate) fn read_asset(section: &mut Section<'_>, assets: &Assets<'_>) -> Opti
         return None;
     }
     if let Some(unit) = unit {
-        let units: BTreeSet<&str> = assets.meters.values().map(|meter| meter.unit.as_str()).collect();
+        let priced = assets.currencies.iter().filter(|asset| asset.currency().is_none());
+        let units: BTreeSet<&str> =
+            assets.meters.values().map(|meter| &meter.unit).chain(priced).map(Asset::as_str).collect();
         if !units.contains(unit.get_ref()) {
             let problem = format!("no meter has the unit `{}`", unit.get_ref());
             section.problems.add(unit.span().start, problem, suggestion(unit.get_ref(), units));

@@ -8,6 +8,7 @@ use std::path::Path;
 use toml::Spanned;
 
 use super::section::Section;
+use super::tenant::Mode;
 use crate::auth::{Algorithm, JwtSettings, JwtSettingsError, JwtVerifier, KeySource};
 
 const ALGORITHMS: [(&str, Algorithm); 3] =
@@ -18,17 +19,20 @@ const MOST_LEEWAY_SECONDS: i64 = 300;
 pub(crate) struct Surroundings<'e> {
     /// The directory that a relative `jwks_file` starts from.
     pub(crate) directory: &'e Path,
-    /// The value of an environment variable.
-    pub(crate) environment: &'e dyn Fn(&str) -> Option<String>,
 }
 
 /// Reads the settings, and tries them: a key file is opened, nothing is fetched.
-pub(crate) fn read_jwt(root: &mut Section<'_>, surroundings: &Surroundings<'_>) -> Option<JwtSettings> {
+pub(crate) fn read_jwt(root: &mut Section<'_>, mode: Mode, surroundings: &Surroundings<'_>) -> Option<JwtSettings> {
     let mut section = root.section("jwt", "[jwt]")?;
     section.require("algorithm", "algorithm = \"HS256\"");
     let algorithm = section.choice("algorithm", &ALGORITHMS);
     let source = read_source(&mut section, algorithm, surroundings);
-    let customer_claim = section.string("customer_claim");
+    let claims = ["customer_claim", "user_claim", "email_claim", "role_claim"].map(|claim| section.string(claim));
+    let allow_short_secret = section.flag("allow_short_secret");
+    if mode == Mode::Live && allow_short_secret {
+        let problem = "`allow_short_secret` is for test mode: a short secret can be guessed from a single token";
+        section.refuse("allow_short_secret", problem, "take it out and use a secret of at least 32 bytes");
+    }
     let issuer = section.string("issuer");
     let audience = section.string("audience");
     let leeway = section.integer("leeway_seconds", 0..=MOST_LEEWAY_SECONDS);
@@ -36,7 +40,12 @@ pub(crate) fn read_jwt(root: &mut Section<'_>, surroundings: &Surroundings<'_>) 
     section.finish();
     let source = source?;
     let mut settings = JwtSettings::new(algorithm?, source.get_ref().clone());
-    settings.customer_claim = customer_claim.unwrap_or(settings.customer_claim);
+    let [customer, user, email, role] = claims;
+    settings.customer_claim = customer.unwrap_or(settings.customer_claim);
+    settings.user_claim = user.unwrap_or(settings.user_claim);
+    settings.email_claim = email.unwrap_or(settings.email_claim);
+    settings.role_claim = role.unwrap_or(settings.role_claim);
+    settings.allow_short_secret = allow_short_secret && mode == Mode::Test;
     settings.issuer = issuer;
     settings.audience = audience;
     settings.leeway_seconds = leeway.and_then(|leeway| u32::try_from(leeway).ok()).unwrap_or(settings.leeway_seconds);
@@ -52,7 +61,7 @@ fn read_source(
     algorithm: Option<Algorithm>,
     surroundings: &Surroundings<'_>,
 ) -> Option<Spanned<KeySource>> {
-    let secret = section.text("secret_env").and_then(|name| read_secret(section, &name, surroundings));
+    let secret = read_secret(section);
     let file = section
         .text("jwks_file")
         .map(|file| Spanned::new(file.span(), KeySource::JwksFile(surroundings.directory.join(file.get_ref()))));
@@ -90,29 +99,17 @@ fn read_source(
     }
 }
 
-/// The secret in an environment variable. A name that cannot be one is not repeated, since it may be the secret itself.
-fn read_secret(
-    section: &Section<'_>,
-    name: &Spanned<&str>,
-    surroundings: &Surroundings<'_>,
-) -> Option<Spanned<KeySource>> {
-    let variable = *name.get_ref();
-    let at = name.span().start;
-    let spelled = |letter: char| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_';
-    if !variable.chars().all(spelled) || variable.starts_with(|letter: char| letter.is_ascii_digit()) {
-        let remedy =
-            "it is the variable's name in capitals, as in `secret_env = \"JWT_SECRET\"`, never the secret itself";
-        section.problems.add(at, "`secret_env` is not the name of an environment variable", remedy);
-        return None;
+/// The secret in an environment variable.
+fn read_secret(section: &mut Section<'_>) -> Option<Spanned<KeySource>> {
+    let names = section.variables("secret_env");
+    let first = names.first()?;
+    if let Some((name, secret)) = section.first_set(&names) {
+        return Some(Spanned::new(name.span(), KeySource::Secret(secret)));
     }
-    match (surroundings.environment)(variable) {
-        Some(secret) if !secret.is_empty() => Some(Spanned::new(name.span(), KeySource::Secret(secret))),
-        _ => {
-            let remedy = "set it to the secret that the issuer of the tokens signs them with";
-            section.problems.add(at, format!("the environment variable `{variable}` is not set"), remedy);
-            None
-        }
-    }
+    let remedy = "set it to the secret that the issuer of the tokens signs them with";
+    let problem = format!("the environment variable `{}` is not set", first.get_ref());
+    section.problems.add(first.span().start, problem, remedy);
+    None
 }
 
 fn with_causes(error: &JwtSettingsError) -> String {

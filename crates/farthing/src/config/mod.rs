@@ -9,6 +9,7 @@ mod add_on;
 mod billing;
 mod connection;
 mod coupon;
+pub mod dialect;
 mod error;
 mod grant;
 mod import;
@@ -24,6 +25,7 @@ mod tenant;
 mod version;
 
 pub use connection::ConnectionSettings;
+pub use dialect::Dialect;
 pub use error::{Position, TenantFileError};
 pub use import::{EventColumns, ImportDefaults};
 pub use tenant::{Mode, Tenant, load, parse};

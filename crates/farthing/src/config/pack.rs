@@ -70,7 +70,12 @@ fn read_pack(mut section: Section<'_>, assets: &Assets<'_>) -> Option<Pack> {
 /// The price, in whole minor units of its currency.
 fn read_price(section: &mut Section<'_>, assets: &Assets<'_>) -> Option<Money> {
     let currency = section.currency_or("price_currency", assets.currency.as_ref());
-    section.money("price", Micros::new(1), currency.as_ref())
+    let price = section.money("price", Micros::new(1), currency.as_ref());
+    // Some products write sums in the smallest coin.
+    match section.own_number("price_minor", |text| text.parse().ok().filter(|minor| *minor > 0)) {
+        Some(minor) => Some(Money { minor: minor?, currency: currency? }),
+        None => price,
+    }
 }
 
 pub(crate) fn read_refunds(root: &mut Section<'_>) -> SpentPolicy {

@@ -13,7 +13,6 @@ use super::add_on::AddOns;
 use super::connection::variable;
 use super::error::suggestion;
 use super::grant::{Assets, read_asset, read_covered_meters};
-use super::jwt::Surroundings;
 use super::limit::read_limits;
 use super::meter::Meters;
 use super::overage::read_overage;
@@ -50,8 +49,6 @@ pub(crate) struct PlanSurroundings<'s> {
     pub(crate) limits: &'s [Limit],
     /// Whether an environment variable may be missing.
     pub(crate) mode: Mode,
-    /// Where environment variables come from.
-    pub(crate) environment: &'s Surroundings<'s>,
 }
 
 /// Reads all plans, in the order of the file.
@@ -162,7 +159,7 @@ fn read_provider_price(section: &mut Section<'_>, surroundings: &PlanSurrounding
         return Some(Arc::from(price.into_inner()));
     }
     let remedy = "set it to the provider's id of the price";
-    variable(section, "provider_price_env", (surroundings.mode, remedy), surroundings.environment).map(Arc::from)
+    variable(section, "provider_price_env", (surroundings.mode, remedy)).map(Arc::from)
 }
 
 fn read_features(section: &mut Section<'_>) -> BTreeMap<Arc<str>, Feature> {

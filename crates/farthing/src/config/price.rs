@@ -11,7 +11,7 @@ use toml::Spanned;
 
 use super::error::{Problems, suggestion};
 use super::meter::{Meters, find};
-use super::section::Section;
+use super::section::{NamePattern, Section};
 use super::version::version;
 
 const MOST_PRICES: usize = 10_000;
@@ -76,7 +76,7 @@ pub(crate) fn read_prices(parent: &mut Section<'_>, meters: &Meters, currency: O
 fn read_price(mut section: Section<'_>, meters: &Meters, currency: Option<&Asset>) -> Option<Price> {
     let priced = read_meters_of(&mut section, meters);
     let matching = read_match(&mut section, &priced);
-    let asset = section.currency_or("currency", currency);
+    let asset = read_asset(&mut section, currency);
     let rounding = section.choice("rounding", &ROUNDINGS).unwrap_or_default();
     let line_rounding = section.choice("line_rounding", &ROUNDINGS).unwrap_or(Rounding::Down);
     section.require("model", "model = \"per_unit\"");
@@ -103,6 +103,17 @@ fn read_price(mut section: Section<'_>, meters: &Meters, currency: Option<&Asset
         Err(error) => problems.add(at, format!("the price cannot be written as JSON: {error}"), "change its `match`"),
     }
     Some(price)
+}
+
+/// What uses cost: money, or units of credit that are bought or given.
+fn read_asset(section: &mut Section<'_>, currency: Option<&Asset>) -> Option<Asset> {
+    if section.has("currency") {
+        section.refuse("unit", "price has both `currency` and `unit`", "leave one out: it is in one of them");
+    }
+    match section.name("unit", &NamePattern::WORD) {
+        Some(unit) => Some(Asset::new(unit.get_ref())),
+        None => section.currency_or("currency", currency),
+    }
 }
 
 /// The meters that a price is for, in their order, so that the order of the file makes no other price.

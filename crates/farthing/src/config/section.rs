@@ -3,6 +3,7 @@
 //!
 //! It knows TOML and spelling, and nothing of what the fields mean.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
@@ -77,6 +78,8 @@ pub(crate) fn with_article(noun: &str) -> String {
     let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
     format!("{article} {noun}")
 }
+/// The value of an environment variable.
+pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// A table of the file, being read.
 pub(crate) struct Section<'a> {
@@ -87,13 +90,14 @@ pub(crate) struct Section<'a> {
     /// Where mistakes go.
     pub(crate) problems: &'a Problems,
     fields: &'a DeTable<'a>,
-    asked: Vec<&'static str>,
+    environment: Environment<'a>,
+    asked: Vec<Cow<'static, str>>,
 }
 
 impl<'a> Section<'a> {
     /// The whole file.
-    pub(crate) fn root(fields: &'a DeTable<'a>, problems: &'a Problems) -> Self {
-        Self { what: "the file", at: 0, problems, fields, asked: Vec::new() }
+    pub(crate) fn root(fields: &'a DeTable<'a>, problems: &'a Problems, environment: Environment<'a>) -> Self {
+        Self { what: "the file", at: 0, problems, fields, environment, asked: Vec::new() }
     }
 
     /// Whether the field is there, of whatever type.
@@ -114,7 +118,7 @@ impl<'a> Section<'a> {
 
     /// A field that has no place here although it has one elsewhere.
     pub(crate) fn refuse(&mut self, field: &'static str, problem: impl Into<String>, remedy: impl Into<String>) {
-        self.asked.push(field);
+        self.asked.push(field.into());
         if let Some((name, _)) = self.fields.get_key_value(field) {
             self.problems.add(name.span().start, problem, remedy);
         }
@@ -184,7 +188,9 @@ impl<'a> Section<'a> {
     /// A whole number within a range.
     pub(crate) fn integer(&mut self, field: &'static str, range: RangeInclusive<i64>) -> Option<i64> {
         let value = self.value(field)?;
-        self.as_integer(field, value, &range)
+        let number = self.as_integer(field, value, &range);
+        let own = self.own_number(field, |text| text.parse().ok().filter(|number| range.contains(number)));
+        own.unwrap_or(number)
     }
 
     /// A list of whole numbers within a range; nothing where it is left out.
@@ -220,7 +226,8 @@ impl<'a> Section<'a> {
     pub(crate) fn rate(&mut self, field: &'static str) -> Option<Rate> {
         let digits = "keep to twelve digits after the point, or use `per` to price many units at once";
         let value = self.value(field)?;
-        self.as_decimal(field, value, digits, "it must be from 0 to 1000000000").map(Spanned::into_inner)
+        let rate = self.as_decimal(field, value, digits, "it must be from 0 to 1000000000").map(Spanned::into_inner);
+        self.own_number(field, |text| text.parse().ok()).unwrap_or(rate)
     }
 
     /// A part of a hundred, up to all of it and above nothing.
@@ -288,7 +295,9 @@ impl<'a> Section<'a> {
     /// An amount or a quantity of at least `least` micros.
     pub(crate) fn micros(&mut self, field: &'static str, least: Micros) -> Option<Spanned<Micros>> {
         let value = self.value(field)?;
-        self.as_micros(field, value, least)
+        let amount = self.as_micros(field, value, least);
+        let own = self.own_number(field, |text| text.parse().ok().filter(|amount| *amount >= least));
+        own.map_or(amount, |own| own.map(|own| Spanned::new(value.span(), own)))
     }
 
     fn as_micros(&self, field: &str, value: &'a Spanned<DeValue<'a>>, least: Micros) -> Option<Spanned<Micros>> {
@@ -375,10 +384,10 @@ impl<'a> Section<'a> {
 
     /// A table below this one.
     pub(crate) fn section(&mut self, field: &'static str, what: &'static str) -> Option<Self> {
-        self.asked.push(field);
+        self.asked.push(field.into());
         let (name, value) = self.fields.get_key_value(field)?;
         if let Some(fields) = value.get_ref().as_table() {
-            return Some(Self::of(what, value.span().start.min(name.span().start), fields, self.problems));
+            return Some(self.of(what, value.span().start.min(name.span().start), fields));
         }
         let whole = if self.what == "the file" { format!("[{field}]") } else { format!("{field} = {{ ... }}") };
         self.wrong_type(field, value, "a table", format!("write `{whole}`"));
@@ -404,7 +413,7 @@ impl<'a> Section<'a> {
         let mut sections = Vec::with_capacity(list.len());
         for item in list.iter() {
             match item.get_ref().as_table() {
-                Some(fields) => sections.push(Self::of(what, item.span().start, fields, self.problems)),
+                Some(fields) => sections.push(self.of(what, item.span().start, fields)),
                 None => self.wrong_type(field, item, "a table", format!("write `{whole}`")),
             }
         }
@@ -413,18 +422,19 @@ impl<'a> Section<'a> {
 
     /// Ends the reading: what has not been asked for is unknown.
     pub(crate) fn finish(self) {
-        for name in self.fields.keys().filter(|name| !self.asked.contains(&name.get_ref().as_ref())) {
+        for name in self.fields.keys().filter(|name| !self.asked.iter().any(|asked| asked == name.get_ref())) {
             let problem = format!("unknown field `{}` in {}", name.get_ref(), self.what);
-            self.problems.add(name.span().start, problem, suggestion(name.get_ref(), self.asked.iter().copied()));
+            let known = self.asked.iter().map(AsRef::as_ref);
+            self.problems.add(name.span().start, problem, suggestion(name.get_ref(), known));
         }
     }
 
-    fn of(what: &'static str, at: usize, fields: &'a DeTable<'a>, problems: &'a Problems) -> Self {
-        Self { what, at, problems, fields, asked: Vec::new() }
+    fn of(&self, what: &'static str, at: usize, fields: &'a DeTable<'a>) -> Self {
+        Self { what, at, problems: self.problems, fields, environment: self.environment, asked: Vec::new() }
     }
 
     fn value(&mut self, field: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
-        self.asked.push(field);
+        self.asked.push(field.into());
         self.fields.get(field)
     }
 
@@ -441,6 +451,51 @@ impl<'a> Section<'a> {
                 None
             }
         }
+    }
+
+    /// The names of environment variables: one, or a list of which the first that is set counts.
+    pub(crate) fn variables(&mut self, field: &str) -> Vec<Spanned<&'a str>> {
+        self.asked.push(field.to_owned().into());
+        let Some(value) = self.fields.get(field) else { return Vec::new() };
+        let names: Vec<Spanned<&'a str>> = match value.get_ref().as_array() {
+            Some(list) => list.iter().filter_map(|item| self.as_text(field, item)).collect(),
+            None => self.as_text(field, value).into_iter().collect(),
+        };
+        let spelled = |letter: char| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_';
+        let is_name = |name: &str| name.chars().all(spelled) && !name.starts_with(|first: char| first.is_ascii_digit());
+        for wrong in names.iter().filter(|name| !is_name(name.get_ref())) {
+            // It is not repeated, since it may be the secret itself.
+            let remedy =
+                format!("it is the variable's name in capitals, as in `{field} = \"STRIPE_KEY\"`, never what it holds");
+            let problem = format!("`{field}` is not the name of an environment variable");
+            self.problems.add(wrong.span().start, problem, remedy);
+        }
+        names.into_iter().filter(|name| is_name(name.get_ref())).collect()
+    }
+
+    /// The value of the first of these variables that is set, and its name.
+    pub(crate) fn first_set(&self, names: &[Spanned<&'a str>]) -> Option<(Spanned<&'a str>, String)> {
+        names.iter().find_map(|name| {
+            let value = (self.environment)(name.get_ref()).map(|value| value.trim().to_owned());
+            Some((name.clone(), value.filter(|value| !value.is_empty())?))
+        })
+    }
+
+    /// The number that an environment variable says instead of the file, where `FIELD_env` names one that is set; nothing
+    /// in it where that is no such number.
+    pub(crate) fn own_number<T>(&mut self, field: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Option<T>> {
+        let companion = format!("{field}_env");
+        if !self.has(&companion) {
+            return None;
+        }
+        let names = self.variables(&companion);
+        let (name, value) = self.first_set(&names)?;
+        let number = parse(&value);
+        if number.is_none() {
+            let problem = format!("the environment variable `{}` is no number that `{field}` can be", name.get_ref());
+            self.problems.add(name.span().start, problem, "put a plain number into it, or take it out");
+        }
+        Some(number)
     }
 
     /// A decimal number as text or a whole number; a float is refused, because most decimal fractions are none.

@@ -14,6 +14,7 @@ use super::add_on::read_add_ons;
 use super::billing::{read_billing, read_several_subscriptions};
 use super::connection::{ConnectionSettings, read_connection};
 use super::coupon::read_coupons;
+use super::dialect::{Dialect, Offer, read_dialect};
 use super::error::{Problems, TenantFileError, nearest};
 use super::grant::{Assets, read_grants};
 use super::import::{ImportDefaults, read_import};
@@ -66,6 +67,8 @@ pub struct Tenant {
     pub jwt: Option<JwtSettings>,
     /// Its payment provider.
     pub connection: ConnectionSettings,
+    /// The API of a product's own that it speaks besides.
+    pub dialect: Option<Dialect>,
     /// What imports assume.
     pub import: ImportDefaults,
 }
@@ -121,7 +124,7 @@ pub fn parse(
     }
     let tenant = if syntax_errors.is_empty() {
         let directory = Path::new(file_name).parent().unwrap_or(Path::new(""));
-        read(Section::root(document.get_ref(), &problems), &Surroundings { directory, environment })
+        read(Section::root(document.get_ref(), &problems, environment), &Surroundings { directory })
     } else {
         None
     };
@@ -139,18 +142,20 @@ fn read(mut root: Section<'_>, surroundings: &Surroundings<'_>) -> Option<Tenant
     let prices = read_prices(&mut root, &meters, identity.currency.as_ref());
     let priced = prices.iter().map(|price| price.asset.clone());
     let mut currencies: BTreeSet<Asset> = priced.chain(identity.currency.clone()).collect();
-    let plans = read_offer(&mut root, &identity, &currencies, &meters, surroundings);
+    let plans = read_offer(&mut root, &identity, &currencies, &meters);
     currencies.extend(plans.prices().map(|price| price.asset.clone()));
     let assets = Assets { currency: identity.currency.clone(), currencies, meters: &meters };
     let grants = read_grants(&mut root, &assets);
-    let packs = read_packs(&mut root, &assets);
+    let mut packs = read_packs(&mut root, &assets);
     let billing = read_billing(&mut root);
     let spent_refunds = read_refunds(&mut root);
     let overage = read_overage(&mut root).unwrap_or_default();
     let hold_seconds = read_hold_seconds(&mut root);
     let import = read_import(&mut root, &meters);
-    let jwt = read_jwt(&mut root, surroundings);
-    let connection = read_connection(&mut root, identity.mode, surroundings);
+    let jwt = read_jwt(&mut root, identity.mode, surroundings);
+    let connection = read_connection(&mut root, identity.mode);
+    let offer = Offer { mode: identity.mode, meters: &meters, prices: &prices, packs: &mut packs };
+    let dialect = read_dialect(&mut root, offer);
     root.finish();
     let catalog = Catalog {
         tenant: identity.name?,
@@ -166,17 +171,11 @@ fn read(mut root: Section<'_>, surroundings: &Surroundings<'_>) -> Option<Tenant
         overage,
         hold_seconds,
     };
-    Some(Tenant { catalog, mode: identity.mode, jwt, connection, import })
+    Some(Tenant { catalog, mode: identity.mode, jwt, connection, dialect, import })
 }
 
 /// What can be subscribed to.
-fn read_offer(
-    root: &mut Section<'_>,
-    identity: &Identity,
-    currencies: &BTreeSet<Asset>,
-    meters: &Meters,
-    environment: &Surroundings<'_>,
-) -> Plans {
+fn read_offer(root: &mut Section<'_>, identity: &Identity, currencies: &BTreeSet<Asset>, meters: &Meters) -> Plans {
     let add_ons = read_add_ons(root, identity.currency.as_ref());
     let coupons = read_coupons(root, identity.currency.as_ref());
     let limits = read_limits(root, meters, &[]);
@@ -187,7 +186,6 @@ fn read_offer(
         add_ons: &add_ons,
         limits: &limits,
         mode: identity.mode,
-        environment,
     };
     let plans = read_plans(root, &surroundings);
     let current = plans.iter().map(|plan| (plan.name.clone(), plan.version.clone())).collect();
