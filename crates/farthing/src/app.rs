@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, Notify, RwLock, mpsc, oneshot};
 
 use crate::auth::{JwtSettingsError, JwtVerifier, KeyCache};
 use crate::clock::{Clock, TenantClock};
-use crate::config::{Mode, Tenant};
+use crate::config::{Dialect, Mode, Tenant};
 use crate::idempotency::InFlight;
 use crate::outbox::Outbox;
 use crate::service::{Request, Service, Settings};
@@ -21,6 +21,9 @@ pub enum AppError {
     /// Two tenant files name the same tenant.
     #[error("two tenant files are both for tenant `{0}`; a tenant has one file")]
     TenantTwice(String),
+    /// Two tenants speak the same dialect, so a request at its path could be for either.
+    #[error("tenants `{0}` and `{1}` both speak the dialect `{2}`; serve one of them")]
+    DialectTwice(String, String, &'static str),
     /// The token settings of a tenant do not work.
     #[error("tenant `{0}`: {1}")]
     Jwt(String, JwtSettingsError),
@@ -39,6 +42,8 @@ pub struct TenantRuntime {
     pub jwt: Option<JwtVerifier>,
     /// Its payment provider, where it has one.
     pub connection: Option<Connection>,
+    /// The API of a product's own that it speaks besides.
+    pub dialect: Option<Dialect>,
     /// Its time.
     pub clock: TenantClock,
     /// Whoever does something for the tenant in the background holds it to read, whoever moves its clock to write.
@@ -139,7 +144,10 @@ impl App {
             let held = if tenant.mode == Mode::Test { store.test_clock(&name).await? } else { None };
             let (tenant_clock, moving) = (TenantClock::new(clock.clone(), held), Arc::default());
             let catalog = Arc::new(tenant.catalog);
-            let runtime = TenantRuntime { catalog, mode: tenant.mode, jwt, connection, clock: tenant_clock, moving };
+            let mode = tenant.mode;
+            let dialect = tenant.dialect;
+            refuse_dialect_twice(&running, &name, dialect.as_ref())?;
+            let runtime = TenantRuntime { catalog, mode, jwt, connection, dialect, clock: tenant_clock, moving };
             if running.insert(name.clone(), Arc::new(runtime)).is_some() {
                 return Err(AppError::TenantTwice(name.to_string()));
             }
@@ -157,5 +165,19 @@ impl App {
             clock_moves: (sender, Mutex::new(Some(receiver))),
             in_flight: InFlight::default(),
         }))
+    }
+}
+
+/// A dialect's path belongs to one tenant.
+fn refuse_dialect_twice(
+    running: &BTreeMap<Arc<str>, Arc<TenantRuntime>>,
+    name: &str,
+    dialect: Option<&Dialect>,
+) -> Result<(), AppError> {
+    let Some(dialect) = dialect else { return Ok(()) };
+    let speaks = |tenant: &TenantRuntime| tenant.dialect.as_ref().is_some_and(|other| other.name() == dialect.name());
+    match running.iter().find(|(_, tenant)| speaks(tenant)) {
+        Some((other, _)) => Err(AppError::DialectTwice(other.to_string(), name.to_owned(), dialect.name())),
+        None => Ok(()),
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -11,6 +12,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::provider::{Provider, WebhookError};
@@ -18,6 +20,9 @@ use crate::store::{EventRow, EventState, StoreError};
 
 /// The largest webhook that is taken, in bytes.
 const LARGEST: usize = 1024 * 1024;
+
+/// How often whoever waits for an event looks.
+const LOOK: Duration = Duration::from_millis(25);
 
 /// The providers by the names of their connections, each with its tenant.
 #[derive(Clone, Debug)]
@@ -28,6 +33,17 @@ pub struct Inbound {
 
 /// A tenant and its provider.
 type Connected = (Arc<str>, Arc<dyn Provider>);
+
+/// A webhook that was taken: the event in it is kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Received {
+    /// Whose it is.
+    pub tenant: Arc<str>,
+    /// The provider's id of the event.
+    pub id: Arc<str>,
+    /// The provider's name for its kind.
+    pub kind: String,
+}
 
 /// Why a webhook was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +57,9 @@ pub enum InboundError {
     /// It is not believed.
     #[error(transparent)]
     Webhook(#[from] WebhookError),
+    /// It is kept, and could not be applied yet.
+    #[error("the event is kept, and could not be applied yet")]
+    NotApplied,
     /// It could not be kept.
     #[error("the event could not be kept; send it again")]
     Store(StoreError),
@@ -70,7 +89,7 @@ impl Inbound {
     ///
     /// # Errors
     /// As `InboundError` says; nothing is kept then.
-    pub async fn receive(&self, connection: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), InboundError> {
+    pub async fn receive(&self, connection: &str, headers: &HeaderMap, body: &[u8]) -> Result<Received, InboundError> {
         let (tenant, provider) = self.connections.get(connection).ok_or(InboundError::UnknownConnection)?;
         let webhooks = provider.webhooks().ok_or(InboundError::NoWebhooks)?;
         let headers: Vec<(&str, &[u8])> =
@@ -89,7 +108,25 @@ impl Inbound {
         let new = self.app.store.keep_event(&row).await.map_err(InboundError::Store)?;
         tracing::info!(event = "webhook", tenant = &**tenant, id = &*row.id, kind = row.kind, new);
         self.app.inbox.notify_one();
-        Ok(())
+        Ok(Received { tenant: tenant.clone(), id: row.id, kind: row.kind })
+    }
+
+    /// Waits until an event has been applied, at most so long; how it stands then. Where it could not be applied yet, it is
+    /// tried again in any case, whether or not the provider sends it again.
+    ///
+    /// # Errors
+    /// What the store fails with.
+    pub async fn applied(&self, event: &Received, most: Duration) -> Result<EventState, StoreError> {
+        let deadline = Instant::now() + most;
+        loop {
+            let found = self.app.store.event(&event.tenant, &event.id).await?;
+            let (state, failed) = found.map_or((EventState::Ignored, false), |row| (row.state, row.error.is_some()));
+            // An attempt that has not worked is made again after a while that nobody should wait for.
+            if state != EventState::Due || failed || Instant::now() >= deadline {
+                return Ok(state);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }
 
@@ -100,13 +137,14 @@ async fn webhook(
     body: Bytes,
 ) -> Response {
     let (status, code, error) = match inbound.receive(&name, &headers, &body).await {
-        Ok(()) => return axum::Json(json!({"received": true})).into_response(),
+        Ok(_) => return axum::Json(json!({"received": true})).into_response(),
         Err(error @ InboundError::UnknownConnection) => (StatusCode::NOT_FOUND, "unknown_connection", error),
         Err(error @ InboundError::NoWebhooks) => (StatusCode::NOT_FOUND, "no_webhooks", error),
         Err(InboundError::Webhook(error)) => {
             tracing::warn!(event = "webhook_refused", connection = name, code = error.code());
             (StatusCode::BAD_REQUEST, error.code(), error.into())
         }
+        Err(error @ InboundError::NotApplied) => (StatusCode::SERVICE_UNAVAILABLE, "event_not_applied", error),
         Err(InboundError::Store(cause)) => {
             tracing::error!(event = "store_failed", error = %cause);
             (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", InboundError::Store(cause))

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use engine::{Effect, EffectRecord};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -40,6 +41,22 @@ impl Outbox {
     /// Some effect has ended.
     pub fn ended(&self) {
         self.ended.send_replace(());
+    }
+
+    /// Waits, at most so long, for what comes of the wanted one of the effects that a command had; nothing where it had no
+    /// such. A command may have others, because time that has passed had something due as well.
+    ///
+    /// # Errors
+    /// What the store fails with.
+    pub async fn wait_for(
+        &self,
+        store: &(impl PaymentStore + ?Sized),
+        (shard_key, effects): (i32, &[EffectRecord]),
+        wanted: impl Fn(&Effect) -> bool,
+        most: Duration,
+    ) -> Result<Option<EffectResult>, StoreError> {
+        let Some(effect) = effects.iter().find(|record| wanted(&record.effect)) else { return Ok(None) };
+        self.wait(store, (shard_key, effect.id), most).await
     }
 
     /// Waits for what comes of an effect, at most so long.

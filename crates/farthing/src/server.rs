@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::api;
 use crate::app::App;
+use crate::dialects;
 use crate::inbound::Inbound;
 use crate::jobs::{Jobs, Providers};
 use crate::telemetry;
@@ -28,7 +29,9 @@ pub async fn serve(
     listener: TcpListener,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let router = api::router(app.clone(), Inbound::new(app.clone(), &providers).router());
+    let inbound = Inbound::new(app.clone(), &providers);
+    let others = dialects::router(&app, &inbound).merge(inbound.router());
+    let router = api::router(app.clone(), others, dialects::documents(&app));
     let jobs = tokio::spawn(Jobs::new(app.clone(), providers).run());
     let address = listener.local_addr()?;
     tracing::info!(event = "serving", %address, database = app.store.name(), tenants = app.tenants.len());

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -16,10 +17,32 @@ use crate::telemetry;
 /// That the server is well.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Health {
-    /// `ok`.
+    /// `healthy`.
     status: &'static str,
-    /// Which database it keeps its books in.
+    /// `connected`, or `not asked`.
     database: &'static str,
+    /// Which database it keeps its books in.
+    engine: &'static str,
+    /// `farthing`.
+    service: &'static str,
+    /// Its version.
+    version: &'static str,
+    /// The time here.
+    #[schema(value_type = String, format = DateTime)]
+    timestamp: Timestamp,
+}
+
+impl Health {
+    fn of(app: &App, database: &'static str) -> Json<Self> {
+        Json(Self {
+            status: "healthy",
+            database,
+            engine: app.store.name(),
+            service: "farthing",
+            version: env!("CARGO_PKG_VERSION"),
+            timestamp: app.clock.now(),
+        })
+    }
 }
 
 /// Ready to serve
@@ -28,7 +51,7 @@ pub(super) struct Health {
 #[utoipa::path(get, path = "/health", operation_id = "get_readiness", tag = "health", responses((status = 200, body = Health)))]
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Health>, Problem> {
     app.store.ping().await?;
-    Ok(Json(Health { status: "ok", database: app.store.name() }))
+    Ok(Health::of(&app, "connected"))
 }
 
 /// Alive
@@ -36,7 +59,7 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Json<Health>, P
 /// The process lives; its database is not asked.
 #[utoipa::path(get, path = "/health/live", operation_id = "get_liveness", tag = "health", responses((status = 200, body = Health)))]
 pub(super) async fn live(State(app): State<Arc<App>>) -> Json<Health> {
-    Json(Health { status: "ok", database: app.store.name() })
+    Health::of(&app, "not asked")
 }
 
 /// Metrics for Prometheus.

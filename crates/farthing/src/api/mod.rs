@@ -33,12 +33,16 @@ use problem::Problem;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Every route of the native API, on this app, and other routes that are counted, logged and caught like them.
-pub fn router(app: Arc<App>, others: Router<Arc<App>>) -> Router {
+/// An API by its name, with the path of its document and the document.
+pub type Described = ((&'static str, &'static str), utoipa::openapi::OpenApi);
+
+/// Every route of the native API, on this app, and other routes that are counted, logged and caught like them. The documents of
+/// the dialects among these are shown beside that of the native API.
+pub fn router(app: Arc<App>, others: Router<Arc<App>>, dialects: Vec<Described>) -> Router {
     let (router, document) = routes().split_for_parts();
     let document = openapi::complete(document);
     router
-        .merge(openapi::browser(document))
+        .merge(openapi::browser(document, dialects))
         .merge(others)
         .route("/metrics", get(health::metrics))
         .fallback(async || Problem::not_found("unknown_route", "there is nothing at this path; see /docs"))

@@ -6,7 +6,7 @@ use utoipa::openapi::path::{Operation, Parameter};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder, SecurityRequirement};
-use utoipa_swagger_ui::{Config, SwaggerUi};
+use utoipa_swagger_ui::{Config, SwaggerUi, Url};
 
 use super::problem::Problem;
 use super::schema::text;
@@ -45,8 +45,12 @@ key. Every answer has an `X-Request-Id`.";
 pub(super) struct Document;
 
 /// The document, and a page to browse it with, which fetches nothing from outside.
-pub(super) fn browser(document: utoipa::openapi::OpenApi) -> SwaggerUi {
-    SwaggerUi::new("/docs").url("/openapi.json", document).config(Config::default().validator_url("none"))
+pub(super) fn browser(document: utoipa::openapi::OpenApi, dialects: Vec<super::Described>) -> SwaggerUi {
+    let mut browser = SwaggerUi::new("/docs").url(Url::with_primary("farthing", "/openapi.json", true), document);
+    for ((name, path), document) in dialects {
+        browser = browser.url(Url::new(name, path), document);
+    }
+    browser.config(Config::default().validator_url("none"))
 }
 
 /// Adds what every operation shares: how callers say who they are, what names in paths and keys look like, and the

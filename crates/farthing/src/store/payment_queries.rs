@@ -263,6 +263,20 @@ impl PaymentStore for Backend {
         Ok(kept.rows_affected() > 0)
     }
 
+    async fn event(&self, tenant: &str, id: &str) -> Result<Option<EventRow>, StoreError> {
+        let found: Option<EventColumns> = sqlx::query_as(concat!(
+            "SELECT ",
+            event_columns!(),
+            " FROM provider_events WHERE shard_key = $1 AND tenant = $2 AND id = $3"
+        ))
+        .bind(engine::id::shard_key(tenant, id))
+        .bind(tenant)
+        .bind(id)
+        .fetch_optional(&mut *self.shared().await?)
+        .await?;
+        found.map(event_row).transpose()
+    }
+
     async fn due_events(
         &self,
         whose: &Whose,

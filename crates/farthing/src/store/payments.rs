@@ -229,6 +229,8 @@ pub trait PaymentStore: Send + Sync {
 
     /// Keeps an event; whether it is new.
     async fn keep_event(&self, event: &EventRow) -> Result<bool, StoreError>;
+    /// An event by the provider's id of it.
+    async fn event(&self, tenant: &str, id: &str) -> Result<Option<EventRow>, StoreError>;
     /// Events that are due, the longest due first: tenant, id, and the time each is due at.
     async fn due_events(
         &self,

@@ -116,9 +116,13 @@ async fn the_page_that_shows_it_fetches_nothing_from_outside() {
 #[tokio::test]
 async fn health_says_which_database_answers() {
     on_both(async |app| {
-        for path in ["/health", "/health/live"] {
+        for (path, database) in [("/health", "connected"), ("/health/live", "not asked")] {
             let health = app.request("GET", path).anonymous().send().await.is(200);
-            assert_eq!(health, json!({"status": "ok", "database": app.app.store.name()}));
+            let expected = json!({
+                "status": "healthy", "database": database, "engine": app.app.store.name(), "service": "farthing",
+                "version": env!("CARGO_PKG_VERSION"), "timestamp": "2026-03-02T09:00:00Z",
+            });
+            assert_eq!(health, expected);
         }
     })
     .await;

@@ -173,7 +173,8 @@ impl TestApp {
         let parsed = config::parse(tenant, "tenant.toml", &environment).expect("the tenant file is right");
         let (at, name) = (listener.local_addr().expect("an address"), parsed.catalog.tenant);
         let webhook = format!("http://{at}/v1/connections/{name}/webhook");
-        let sandbox = TestSandbox::start(Some(&webhook)).await;
+        let mut sandbox = TestSandbox::start(Some(&webhook)).await;
+        sandbox.key = format!("sk_test_{name}");
         let clock = TestClock::at("2026-03-02T09:00:00Z");
         let mut app = Self::serve_on(listener, Arc::new(database), clock, tenant, Some(&sandbox.address())).await;
         app.admin_key = app.new_key(Scope::Admin).await.0;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::sources::{Token, after_group, tokens};
 
 /// Each module at the top of the crate, and those that it may import besides itself and the engine.
-const MAY_IMPORT: [(&str, &[&str]); 25] = [
+const MAY_IMPORT: [(&str, &[&str]); 26] = [
     ("store", &[]),
     ("outbox", &["store"]),
     ("service", &["store"]),
@@ -19,13 +19,57 @@ const MAY_IMPORT: [(&str, &[&str]); 25] = [
     ("event", &["config", "idempotency"]),
     ("verify", &["store"]),
     ("app", &["auth", "clock", "config", "idempotency", "outbox", "service", "store"]),
+    ("identity", &["app", "auth", "store"]),
     // Surfaces: they parse a request into a command, and read.
-    ("api", &["app", "auth", "clock", "config", "event", "idempotency", "outbox", "service", "store", "telemetry"]),
+    (
+        "api",
+        &[
+            "app",
+            "auth",
+            "clock",
+            "config",
+            "event",
+            "idempotency",
+            "identity",
+            "outbox",
+            "service",
+            "store",
+            "telemetry",
+        ],
+    ),
     (
         "dialects",
-        &["app", "auth", "clock", "config", "event", "idempotency", "outbox", "service", "store", "telemetry"],
+        &[
+            "app",
+            "auth",
+            "clock",
+            "config",
+            "event",
+            "idempotency",
+            "identity",
+            "inbound",
+            "outbox",
+            "service",
+            "store",
+            "telemetry",
+        ],
     ),
-    ("web", &["app", "auth", "clock", "config", "event", "idempotency", "outbox", "service", "store", "telemetry"]),
+    (
+        "web",
+        &[
+            "app",
+            "auth",
+            "clock",
+            "config",
+            "event",
+            "idempotency",
+            "identity",
+            "outbox",
+            "service",
+            "store",
+            "telemetry",
+        ],
+    ),
     ("server", &["api", "app", "auth", "config", "dialects", "inbound", "jobs", "telemetry", "tls", "web"]),
     // The outside world.
     ("provider", &["auth", "clock", "telemetry", "tls"]),

@@ -33,6 +33,7 @@ mod cli_payments;
 mod cli_program;
 mod cli_verify;
 mod databases;
+mod dialect_ciris;
 mod differential;
 mod freshness;
 mod harness;

@@ -354,7 +354,7 @@ async fn a_webhook_that_is_not_signed_rightly_is_not_kept() {
     let event = shop.sandbox.events().await.pop().unwrap().to_string();
     let now = shop.clock.wall().as_second();
     let receive = async |headers, body: &str| match shop.inbound.receive("acme", &headers, body.as_bytes()).await {
-        Ok(()) => None,
+        Ok(_) => None,
         Err(InboundError::Webhook(error)) => Some(error),
         Err(error) => panic!("{error}"),
     };

@@ -67,6 +67,8 @@ pub(crate) const WEBHOOK_SECRET: &str = "whsec_of_the_shop";
 pub(crate) struct TestSandbox {
     /// Where it is.
     pub(crate) url: String,
+    /// The key of the product's server, and so its world.
+    pub(crate) key: String,
     http: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<std::io::Result<()>>,
@@ -93,7 +95,7 @@ impl TestSandbox {
         });
         farthing::tls::install_provider();
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-        Self { url, http, stop: Some(stop), serving }
+        Self { url, key: "sk_test_acme".to_owned(), http, stop: Some(stop), serving }
     }
 
     /// Where it is, for the connection.
@@ -103,14 +105,14 @@ impl TestSandbox {
 
     /// Asks it as the product's server.
     pub(crate) async fn get(&self, path: &str) -> Value {
-        let request = self.http.get(format!("{}{path}", self.url)).bearer_auth("sk_test_acme");
+        let request = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.key);
         request.send().await.expect("an answer").json().await.expect("JSON")
     }
 
     /// Tells it something as the product's server; the status and what it answers.
     pub(crate) async fn post(&self, path: &str, form: &[(&str, &str)]) -> (u16, Value) {
         let body: Vec<String> = form.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let request = self.http.post(format!("{}{path}", self.url)).bearer_auth("sk_test_acme");
+        let request = self.http.post(format!("{}{path}", self.url)).bearer_auth(&self.key);
         let request = request.header("content-type", "application/x-www-form-urlencoded").body(body.join("&"));
         let response = request.send().await.expect("an answer");
         (response.status().as_u16(), response.json().await.expect("JSON"))
@@ -118,14 +120,14 @@ impl TestSandbox {
 
     /// Has it misbehave.
     pub(crate) async fn fault(&self, fault: Value) {
-        let request = self.http.post(format!("{}/_sandbox/faults", self.url)).bearer_auth("sk_test_acme").json(&fault);
+        let request = self.http.post(format!("{}/_sandbox/faults", self.url)).bearer_auth(&self.key).json(&fault);
         let response = request.send().await.expect("an answer");
         assert!(response.status().is_success(), "{fault}: {}", response.text().await.unwrap_or_default());
     }
 
     /// Has it behave.
     pub(crate) async fn mend(&self) {
-        let request = self.http.delete(format!("{}/_sandbox/faults", self.url)).bearer_auth("sk_test_acme");
+        let request = self.http.delete(format!("{}/_sandbox/faults", self.url)).bearer_auth(&self.key);
         request.send().await.expect("an answer").error_for_status().expect("it behaves");
     }
 
@@ -262,7 +264,7 @@ impl Shop {
     pub(crate) async fn deliver(&self, event: &Value) -> Result<(), InboundError> {
         let body = event.to_string();
         let now = self.clock.wall().as_second();
-        self.inbound.receive("acme", &signed(&body, now, WEBHOOK_SECRET), body.as_bytes()).await
+        self.inbound.receive("acme", &signed(&body, now, WEBHOOK_SECRET), body.as_bytes()).await.map(|_| ())
     }
 
     /// Brings every event that the sandbox has.

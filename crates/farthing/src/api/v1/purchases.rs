@@ -281,14 +281,12 @@ pub(in crate::api) async fn find(app: &App, caller: &Caller, id: OperationRef) -
     row.ok_or_else(|| engine::Refusal::UnknownPayment.into())
 }
 
-/// Waits until the wanted effect of a command has ended, for a while; what came of it. A command may have others, because
-/// time that has passed had something due as well.
+/// Waits until the wanted effect of a command has ended, for a while; what came of it.
 pub(in crate::api) async fn await_effect(
     app: &App,
     shard_key: i32,
     done: &Answer,
     wanted: impl Fn(&Effect) -> bool,
 ) -> Result<Option<EffectResult>, Problem> {
-    let Some(effect) = done.effects.iter().find(|record| wanted(&record.effect)) else { return Ok(None) };
-    Ok(app.outbox.wait(&*app.store, (shard_key, effect.id), WAIT).await?)
+    Ok(app.outbox.wait_for(&*app.store, (shard_key, &done.effects), wanted, WAIT).await?)
 }

@@ -1,0 +1,186 @@
+//! `ciris`: `/v1/billing`, for a product whose server buys and charges uses by the account of a user. An account is a customer
+//! with the id `<oauth_provider>/<external_id>`; its balance is in units of credit, and its free uses are grants in uses.
+
+mod account;
+mod charge;
+mod credit;
+mod purchase;
+mod service;
+mod webhook;
+
+use std::sync::Arc;
+
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
+use engine::{Micros, Refusal};
+use serde_json::{Value, json};
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::failure::{Failed, Failure};
+use super::spoken::Spoken;
+use super::{Body, Caller, Dialect, Raw, Speaker, instant};
+use crate::app::App;
+use crate::auth::Scope;
+use crate::config::dialect::CirisSettings;
+
+/// The largest body that is read, in bytes.
+const LARGEST: usize = 1 << 20;
+
+/// The dialect itself.
+struct Ciris;
+
+type State = axum::extract::State<Arc<Speaker<CirisSettings>>>;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "CIRIS Billing API",
+        description = "Free uses, then uses bought by the pack. Every problem is `{\"detail\": ...}`.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    components(schemas(service::Problem)),
+    tags((name = "billing", description = "Accounts, checks, charges and purchases"))
+)]
+struct Document;
+
+pub(super) fn document() -> utoipa::openapi::OpenApi {
+    service::complete(routes().into_openapi())
+}
+
+pub(super) fn router(spoken: Spoken, settings: CirisSettings) -> Router<Arc<App>> {
+    let allow_anonymous = settings.allow_anonymous;
+    let speaker = Arc::new(Speaker { spoken, settings, allow_anonymous });
+    let billing = Router::new()
+        .fallback(async || Ciris::render(Failure::NotFound))
+        .method_not_allowed_fallback(async || Ciris::render(Failure::MethodNotAllowed));
+    let (router, _) = routes().split_for_parts();
+    Router::new().nest("/v1/billing", billing).merge(router).layer(DefaultBodyLimit::max(LARGEST)).with_state(speaker)
+}
+
+fn routes() -> OpenApiRouter<Arc<Speaker<CirisSettings>>> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(service::root))
+        .routes(routes!(credit::check))
+        .routes(routes!(charge::create))
+        .routes(routes!(purchase::create))
+        .routes(routes!(account::create))
+        .routes(routes!(webhook::receive))
+}
+
+impl Dialect for Ciris {
+    fn render(failure: Failure) -> Response {
+        match failure {
+            Failure::Identity(error) if error.is_ours() => said(StatusCode::SERVICE_UNAVAILABLE, "Try again shortly"),
+            Failure::Identity(error) => {
+                let mut response =
+                    said(StatusCode::UNAUTHORIZED, &format!("Authentication failed: {}", service::words(&error)));
+                let challenge = HeaderValue::from_static("ApiKey, Bearer");
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+                response
+            }
+            Failure::Scope(Scope::Read) => said(StatusCode::FORBIDDEN, "Missing required permission: billing:read"),
+            Failure::Scope(_) => said(StatusCode::FORBIDDEN, "Missing required permission: billing:write"),
+            Failure::Invalid(wrong) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({"detail": wrong}))).into_response()
+            }
+            Failure::TooLarge => said(StatusCode::PAYLOAD_TOO_LARGE, "Request body too large"),
+            Failure::Refused(refusal) => refused(&refusal),
+            Failure::Unavailable => {
+                let words = "Billing is busy or its database did not answer; try again with the same idempotency key";
+                said(StatusCode::SERVICE_UNAVAILABLE, words)
+            }
+            Failure::NoProvider => said(StatusCode::SERVICE_UNAVAILABLE, "Payment provider not configured"),
+            Failure::ProviderUnavailable => said(StatusCode::SERVICE_UNAVAILABLE, "Payment provider unavailable"),
+            Failure::Declined(failure) => {
+                tracing::warn!(event = "stripe_payment_intent_failed", code = &*failure.code);
+                said(StatusCode::SERVICE_UNAVAILABLE, "Payment provider unavailable")
+            }
+            Failure::Webhook(error) => webhook::refused(&error),
+            Failure::NotFound => said(StatusCode::NOT_FOUND, "Not Found"),
+            Failure::MethodNotAllowed => said(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
+        }
+    }
+}
+
+/// A refusal in this product's words.
+fn refused(refusal: &Refusal) -> Response {
+    let (status, words) = match refusal {
+        Refusal::UnknownCustomer => (StatusCode::NOT_FOUND, "Account not found".to_owned()),
+        Refusal::Suspended => (StatusCode::FORBIDDEN, "Account suspended: Account suspended".to_owned()),
+        Refusal::Closed => (StatusCode::FORBIDDEN, "Account is closed".to_owned()),
+        Refusal::InsufficientFunds { required, available, .. } | Refusal::HeldByOthers { required, available, .. } => {
+            let words = format!("Insufficient credits. Balance: {}, Required: {}", whole(*available), whole(*required));
+            (StatusCode::PAYMENT_REQUIRED, words)
+        }
+        Refusal::PaymentMethodRequired { .. }
+        | Refusal::LimitReached { .. }
+        | Refusal::SpendingLimit { .. }
+        | Refusal::NoPaymentMethod
+        | Refusal::PaymentRequired { .. } => (StatusCode::PAYMENT_REQUIRED, refusal.to_string()),
+        Refusal::LimitExceeded { .. } => (StatusCode::TOO_MANY_REQUESTS, refusal.to_string()),
+        Refusal::UnknownGrant
+        | Refusal::UnknownHold
+        | Refusal::UnknownPayment
+        | Refusal::UnknownRefund
+        | Refusal::UnknownPaymentMethod
+        | Refusal::UnknownSubscription
+        | Refusal::InvoiceSettled => (StatusCode::NOT_FOUND, refusal.to_string()),
+        Refusal::AmountOutOfRange
+        | Refusal::RefundTooLarge { .. }
+        | Refusal::CreditTooLarge { .. }
+        | Refusal::TimeInFuture
+        | Refusal::AlreadyExpired => (StatusCode::UNPROCESSABLE_ENTITY, refusal.to_string()),
+        Refusal::HoldEnded
+        | Refusal::OperationKeyReused
+        | Refusal::TooManyGrants { .. }
+        | Refusal::TooManyHolds { .. }
+        | Refusal::TooManyRefunds { .. }
+        | Refusal::TooManyPendingLines { .. }
+        | Refusal::AlreadySubscribed
+        | Refusal::ProviderSubscription
+        | Refusal::SubscriptionState { .. }
+        | Refusal::PaymentMismatch
+        | Refusal::PaymentUnconfirmed
+        | Refusal::PaymentEnded
+        | Refusal::NotPaid
+        | Refusal::Disputed => (StatusCode::CONFLICT, refusal.to_string()),
+        // What the dialect names of the catalog was looked at when the tenant file was read.
+        Refusal::UnknownMeter { .. }
+        | Refusal::UnknownDimension { .. }
+        | Refusal::NoPrice { .. }
+        | Refusal::UnknownAsset { .. }
+        | Refusal::UnknownPack { .. }
+        | Refusal::UnknownPlan { .. }
+        | Refusal::UnknownAddOn { .. }
+        | Refusal::UnknownCoupon { .. } => (StatusCode::UNPROCESSABLE_ENTITY, refusal.to_string()),
+    };
+    said(status, &words)
+}
+
+/// An error of this product: one sentence.
+fn said(status: StatusCode, words: &str) -> Response {
+    (status, Json(json!({"detail": words}))).into_response()
+}
+
+/// An answer.
+fn answer(status: StatusCode, body: impl serde::Serialize) -> Response {
+    (status, Json(body)).into_response()
+}
+
+/// Whole units of what there is in micros; what is below one is not told.
+fn whole(amount: Micros) -> i64 {
+    amount.get().div_euclid(Micros::ONE.get())
+}
+
+/// So many units, where the ledger can hold them.
+fn units(count: i64) -> Result<Micros, Refusal> {
+    count.checked_mul(Micros::ONE.get()).map(Micros::new).ok_or(Refusal::AmountOutOfRange)
+}
+
+fn text_or_null(text: Option<&str>) -> Value {
+    text.map_or(Value::Null, Value::from)
+}

@@ -1,0 +1,110 @@
+//! Why a request of a dialect was not done, in nobody's words yet: each dialect gives it a status and a body of its own, by
+//! exhaustive match, so that what is new here does not compile until all of them have words for it.
+
+use std::marker::PhantomData;
+
+use axum::response::{IntoResponse, Response};
+use engine::Refusal;
+use engine::report::Failure as ProviderFailure;
+
+use super::Dialect;
+use super::fields::Invalid;
+use crate::auth::Scope;
+use crate::identity::IdentityError;
+use crate::inbound::InboundError;
+use crate::service::ServiceError;
+use crate::store::StoreError;
+
+/// Why a request was not done.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It is not known who calls.
+    Identity(IdentityError),
+    /// The caller's key may not do as much as this.
+    Scope(Scope),
+    /// The body is not what it should be: everything that is wrong with it.
+    Invalid(Vec<Invalid>),
+    /// The body is too large.
+    TooLarge,
+    /// The engine refused it.
+    Refused(Refusal),
+    /// Nothing was done, because too much is waiting, or the server is stopping; or whether it was done is unknown.
+    Unavailable,
+    /// The tenant has no payment provider.
+    NoProvider,
+    /// The provider has not answered yet; it goes on being tried.
+    ProviderUnavailable,
+    /// The provider refused it: its code, and words that a customer may read.
+    Declined(ProviderFailure),
+    /// A webhook is not believed, or could not be kept or applied.
+    Webhook(InboundError),
+    /// There is nothing at this path.
+    NotFound,
+    /// The path does not take this method.
+    MethodNotAllowed,
+}
+
+impl From<IdentityError> for Failure {
+    fn from(error: IdentityError) -> Self {
+        Self::Identity(error)
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<ServiceError> for Failure {
+    fn from(error: ServiceError) -> Self {
+        match error {
+            ServiceError::Refused(refusal) => Self::Refused(refusal),
+            ServiceError::Busy | ServiceError::Stopping | ServiceError::Unavailable => Self::Unavailable,
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(event = "store_failed", %error);
+        Self::Unavailable
+    }
+}
+
+impl From<InboundError> for Failure {
+    fn from(error: InboundError) -> Self {
+        match error {
+            InboundError::UnknownConnection | InboundError::NoWebhooks => Self::NoProvider,
+            error => Self::Webhook(error),
+        }
+    }
+}
+
+impl From<Vec<Invalid>> for Failure {
+    fn from(wrong: Vec<Invalid>) -> Self {
+        Self::Invalid(wrong)
+    }
+}
+
+/// A failure on its way out, in the shape of a dialect.
+pub(super) struct Failed<D>(Response, PhantomData<D>);
+
+impl<D: Dialect> Failed<D> {
+    /// A dialect's own words, for what it alone refuses.
+    pub(super) const fn with(response: Response) -> Self {
+        Self(response, PhantomData)
+    }
+}
+
+impl<D: Dialect, E: Into<Failure>> From<E> for Failed<D> {
+    fn from(error: E) -> Self {
+        Self::with(D::render(error.into()))
+    }
+}
+
+impl<D> IntoResponse for Failed<D> {
+    fn into_response(self) -> Response {
+        self.0
+    }
+}
