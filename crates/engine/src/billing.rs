@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::dunning::{Dunning, micros, tax_share};
@@ -42,6 +43,19 @@ pub struct Billing {
     pub dunning: Dunning,
     /// How many days a customer has that pays by itself.
     pub days_until_due: u16,
+    /// When usage is invoiced that no subscription bills.
+    pub usage_invoices: UsageInvoices,
+}
+
+/// When usage is invoiced of customers without a subscription.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UsageInvoices {
+    /// When somebody asks for it.
+    #[default]
+    OnDemand,
+    /// When the calendar month ends in the tenant's zone, of every customer that owes for usage.
+    Monthly,
 }
 
 /// Something to be billed once, with the next invoice in its currency.
@@ -359,7 +373,7 @@ impl Draft<'_> {
             return Err(Refusal::TooManyPendingLines { limit: MOST_PENDING_LINES });
         }
         lines.push(PendingLine { subscription, currency: currency.clone(), line });
-        Ok(())
+        if subscription.is_none() { self.expect_usage_invoice() } else { Ok(()) }
     }
 
     /// Invoices what is owed, once for the period that is under way, in every currency of it.
@@ -374,13 +388,52 @@ impl Draft<'_> {
         if state.usage_invoiced.contains(&period.start) {
             return Ok(());
         }
+        let customer = self.decision.customer.id;
+        if self.bill_owed(period, |currency| usage_invoice(customer, period, currency))? {
+            self.note_usage_invoiced(period.start);
+        }
+        Ok(())
+    }
+
+    /// The month has ended: what is owed for it and for earlier ones is invoiced, unless a subscription will.
+    pub(crate) fn usage_is_due(&mut self) -> Result<(), Refusal> {
+        self.decision.customer.state.usage_due_at = None;
+        if !self.bills_by_month() {
+            return Ok(());
+        }
+        let within = self.now.checked_sub(SignedDuration::from_micros(1)).unwrap_or(self.now);
+        let period = month_of(within, &self.catalog.time_zone)?;
+        let customer = self.decision.customer.id;
+        let start = period.start.as_microsecond();
+        // Not the id of an invoice on demand, which the month may have had before.
+        self.bill_owed(period, |currency| operation_id(customer, "monthly_invoice", &format!("{start}/{currency}")))?;
+        Ok(())
+    }
+
+    /// Sees that something is invoiced when the month ends, where no subscription will.
+    pub(crate) fn expect_usage_invoice(&mut self) -> Result<(), Refusal> {
+        if self.bills_by_month() && self.decision.customer.state.usage_due_at.is_none() {
+            let month = month_of(self.now, &self.catalog.time_zone)?;
+            self.decision.customer.state.usage_due_at = Some(month.end);
+        }
+        Ok(())
+    }
+
+    fn bills_by_month(&self) -> bool {
+        let subscribes = self.decision.customer.state.subscriptions.iter().any(|known| known.state.is_in_force());
+        self.catalog.billing.usage_invoices == UsageInvoices::Monthly && !subscribes
+    }
+
+    /// Invoices what is owed by the end of a period, in each currency; whether there was anything.
+    fn bill_owed(&mut self, period: Period, id: impl Fn(&Asset) -> Uuid) -> Result<bool, Refusal> {
+        let state = &self.decision.customer.state;
         let owed = state.owed.keys().filter(|asset| asset.currency().is_some());
         let pending = state.pending_lines.iter().filter(|pending| pending.subscription.is_none());
         let currencies: BTreeSet<Asset> = owed.chain(pending.map(|pending| &pending.currency)).cloned().collect();
+        let mut billed = false;
         for currency in currencies {
-            let id = usage_invoice(self.decision.customer.id, period, &currency);
             let invoice = self.bill(Bill {
-                id,
+                id: id(&currency),
                 subscription: None,
                 reason: InvoiceReason::Usage,
                 currency,
@@ -390,11 +443,11 @@ impl Draft<'_> {
                 commitment: 0,
             })?;
             if let Some(invoice) = invoice {
-                self.note_usage_invoiced(period.start);
+                billed = true;
                 self.collect_if_open(invoice)?;
             }
         }
-        Ok(())
+        Ok(billed)
     }
 
     /// Remembers that the usage of a period was invoiced, for as many periods as one may still be in.

@@ -250,6 +250,9 @@ impl<'a> Draft<'a> {
     ) -> Result<(), Refusal> {
         let period = self.counting_start(request.occurred_at)?;
         self.count_spending(asset, period, short)?;
+        if asset.currency().is_some() {
+            self.expect_usage_invoice()?;
+        }
         let version = price.map(|price| price.version.clone());
         let unbilled = &mut self.decision.customer.state.unbilled;
         let same = |usage: &Unbilled| {

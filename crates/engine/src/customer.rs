@@ -118,6 +118,9 @@ pub struct State {
     /// What invoices left to the next one, in minor units; below zero in the customer's favour. Never zero.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub carried: BTreeMap<Asset, i64>,
+    /// When what it owes is invoiced by itself, because no subscription does it.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_micros")]
+    pub usage_due_at: Option<Timestamp>,
     /// When the periods began whose usage was invoiced on demand, the latest of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub usage_invoiced: Vec<Timestamp>,

@@ -43,7 +43,7 @@ pub mod tax;
 pub mod top_up;
 pub mod wallet;
 
-pub use billing::{Billing, InvoiceStep, ItemRequest};
+pub use billing::{Billing, InvoiceStep, ItemRequest, UsageInvoices};
 pub use catalog::{Catalog, GrantTemplate, LifeEvent, Meter, Overage, OveragePolicy};
 pub use charge::{Charge, ChargeRequest, Cover, Source};
 pub use check::{Check, CheckRequest, check};
@@ -72,7 +72,7 @@ pub use proration::Proration;
 pub use purchase::{CollectionRequest, Pack, Purchase, PurchaseRequest};
 pub use refund::{Refund, SpentPolicy};
 pub use refusal::Refusal;
-pub use renewal::due_at;
+pub use renewal::{DueKind, due, due_at};
 pub use subscription::{
     ChangeTime, SubscribeRequest, Subscription, SubscriptionSource, SubscriptionState, SubscriptionStep, Terms,
     TermsChange,

@@ -8,7 +8,7 @@ use crate::customer::Customer;
 use crate::effect::Effect;
 use crate::grant::{GrantKind, GrantTerms};
 use crate::id::operation_id;
-use crate::invoice::{InvoiceReason, Line};
+use crate::invoice::{InvoiceReason, Line, OpenInvoice};
 use crate::money::{Asset, Micros};
 use crate::period::{Period, month_of, period_at};
 use crate::plan::{Allowance, Plan};
@@ -19,14 +19,44 @@ use crate::subscription::{
 };
 use crate::wallet::Draft;
 
-/// When something next becomes due of a customer by itself: a trial or a period ends, a pause, the time for a first
-/// payment, or until an invoice is tried again. The shell brings the customer a command then; whichever comes first does
-/// what was due.
+/// What becomes due of a customer by itself; in the order in which it is done where several are due at once.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum DueKind {
+    /// Something of a subscription: a trial or a period ends, a pause, the time for a first payment.
+    Subscription,
+    /// An invoice is tried again, or overdue.
+    Collection,
+    /// The month ends whose usage is invoiced without any subscription.
+    Usage,
+}
+
+impl DueKind {
+    /// Its stored name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Subscription => "subscription",
+            Self::Collection => "collection",
+            Self::Usage => "usage",
+        }
+    }
+}
+
+/// What next becomes due of a customer by itself, and when. The shell brings the customer a command then; whichever
+/// comes first does what was due.
+#[must_use]
+pub fn due(customer: &Customer) -> Option<(Timestamp, DueKind)> {
+    let state = &customer.state;
+    let subscriptions = state.subscriptions.iter().filter_map(due_of).map(|at| (at, DueKind::Subscription));
+    let invoices = state.invoices.iter().filter_map(|open| open.standing.next_attempt_at);
+    let usage = state.usage_due_at.map(|at| (at, DueKind::Usage));
+    subscriptions.chain(invoices.map(|at| (at, DueKind::Collection))).chain(usage).min()
+}
+
+/// When something next becomes due of a customer by itself.
 #[must_use]
 pub fn due_at(customer: &Customer) -> Option<Timestamp> {
-    let subscriptions = customer.state.subscriptions.iter().filter_map(due_of);
-    let invoices = customer.state.invoices.iter().filter_map(|open| open.standing.next_attempt_at);
-    subscriptions.chain(invoices).min()
+    due(customer).map(|(at, _)| at)
 }
 
 fn due_of(subscription: &Subscription) -> Option<Timestamp> {
@@ -50,21 +80,25 @@ pub(crate) fn renewal_of(subscription: &Subscription) -> Option<Timestamp> {
 impl Draft<'_> {
     /// Does everything that is due by now, each at its own time, and lets lapse what has lapsed.
     pub(crate) fn pass_time(&mut self) -> Result<(), Refusal> {
-        while let Some(at) = due_at(&self.decision.customer).filter(|at| *at <= self.clock) {
+        while let Some((at, kind)) = due(&self.decision.customer).filter(|(at, _)| *at <= self.clock) {
             // What ends with a period is still there when the next begins: it may go over.
             self.now = at.checked_sub(SignedDuration::from_micros(1)).unwrap_or(at);
             self.lapse()?;
             self.now = at;
             let state = &self.decision.customer.state;
-            let due = |subscription: &Subscription| due_of(subscription) == Some(at);
-            match state.subscriptions.iter().position(due) {
-                Some(index) => self.subscription_is_due(index)?,
-                None => {
-                    let due = state.invoices.iter().position(|open| open.standing.next_attempt_at == Some(at));
-                    if let Some(index) = due {
+            match kind {
+                DueKind::Subscription => {
+                    if let Some(index) = state.subscriptions.iter().position(|known| due_of(known) == Some(at)) {
+                        self.subscription_is_due(index)?;
+                    }
+                }
+                DueKind::Collection => {
+                    let due = |open: &OpenInvoice| open.standing.next_attempt_at == Some(at);
+                    if let Some(index) = state.invoices.iter().position(due) {
                         self.invoice_is_due(index)?;
                     }
                 }
+                DueKind::Usage => self.usage_is_due()?,
             }
         }
         self.now = self.clock;
@@ -239,6 +273,7 @@ impl Draft<'_> {
 
     /// Gives up collecting what is open: its payments end, and nothing is tried again.
     pub(crate) fn stop_collecting(&mut self) {
+        self.decision.customer.state.usage_due_at = None;
         for index in 0..self.decision.customer.state.invoices.len() {
             let open = &mut self.decision.customer.state.invoices[index];
             open.standing.next_attempt_at = None;

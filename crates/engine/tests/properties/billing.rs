@@ -12,7 +12,7 @@ use engine::{
     Dunning, GrantKind, GrantRequest, Heard, Interval, IntervalUnit, Invoice, InvoiceState, InvoiceStep, ItemRequest,
     LineKind, Meter, Micros, Money, Overage, OveragePolicy, PayerChange, Payment, PaymentState, PaymentStep, Period,
     Plan, Plans, Price, Proration, Purpose, Rounding, SpentPolicy, Status, SubscribeRequest, SubscriptionStep, TaxRate,
-    TermsChange, decide_documents, due_at,
+    TermsChange, UsageInvoices, decide_documents, due_at,
 };
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -149,8 +149,11 @@ fn catalog() -> impl Strategy<Value = Catalog> {
         (1..3000_i64).prop_map(|minor| Discount::Amount(Money { minor, currency: Asset::new("USD") }))
     ];
     let prices = (price("USD"), price("USD"), rounding);
+    let usage_invoices = prop_oneof![Just(UsageInvoices::OnDemand), Just(UsageInvoices::Monthly)];
+    let dunning = (dunning, usage_invoices);
     (zone, plans, prices, taxes, dunning, discount, option::of(1..200_i64), any::<bool>()).prop_map(
-        |(zone, plans, (large, small, rounding), taxes, (retry_days, then, write_off), discount, minimum, several)| {
+        |(zone, plans, prices, taxes, (dunning, usage_invoices), discount, minimum, several)| {
+            let ((large, small, rounding), (retry_days, then, write_off)) = (prices, dunning);
             let price = |name: &str, large: bool, price: Price| {
                 let matching = large.then(|| ("model".to_owned(), "large".to_owned())).into_iter().collect();
                 let (name, meter, line_rounding) = (Arc::from(name), Arc::from("calls"), rounding);
@@ -199,6 +202,7 @@ fn catalog() -> impl Strategy<Value = Catalog> {
                     minimums: minimum.map(|minor| (Asset::new("USD"), minor)).into_iter().collect(),
                     dunning: Dunning { retry_days, then, write_off },
                     days_until_due: 14,
+                    usage_invoices,
                 },
                 spent_refunds: SpentPolicy::Owe,
                 overage: Overage { policy: OveragePolicy::Owe, limit: None },

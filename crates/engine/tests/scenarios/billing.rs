@@ -110,6 +110,7 @@ fn define_billing(catalog: &mut engine::Catalog, words: &Words) -> Option<()> {
                 write_off: words.options.get("write_off") != Some(&"no"),
             };
         }
+        ["usage_invoices", when] => catalog.billing.usage_invoices = named(when)?,
         ["several", "subscriptions"] => catalog.plans.several_subscriptions = true,
         _ => return None,
     }
