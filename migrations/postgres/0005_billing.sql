@@ -49,15 +49,16 @@ CREATE TABLE invoice_numbers (
     next   bigint NOT NULL
 );
 
--- When something next becomes due of a customer by itself.
+-- What next becomes due of a customer by itself, and when.
 CREATE TABLE dues (
     shard_key   int    NOT NULL,
     customer_id uuid   NOT NULL,
     tenant      text   NOT NULL,
     due_at      bigint NOT NULL,
+    kind        text   NOT NULL,
     PRIMARY KEY (shard_key, customer_id)
 );
-CREATE INDEX dues_at ON dues (due_at) WHERE tenant IS NOT NULL;
+CREATE INDEX dues_at ON dues (due_at, shard_key, customer_id) WHERE tenant IS NOT NULL;
 
 -- What tenants may want to tell their customers, numbered for each tenant in the order in which it comes to be seen.
 CREATE TABLE notices (
@@ -86,7 +87,7 @@ GRANT SELECT, INSERT ON subscriptions, invoices, credit_notes, invoice_numbers, 
 GRANT UPDATE (state, reference, subscription) ON subscriptions TO farthing_writer;
 GRANT UPDATE (state, standing) ON invoices TO farthing_writer;
 GRANT UPDATE (next) ON invoice_numbers, notice_numbers TO farthing_writer;
-GRANT UPDATE (due_at) ON dues TO farthing_writer;
+GRANT UPDATE (due_at, kind) ON dues TO farthing_writer;
 GRANT DELETE ON dues TO farthing_writer;
 
 DO $$

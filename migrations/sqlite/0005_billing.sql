@@ -48,15 +48,16 @@ CREATE TABLE invoice_numbers (
     next   INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- When something next becomes due of a customer by itself.
+-- What next becomes due of a customer by itself, and when.
 CREATE TABLE dues (
     shard_key   INTEGER    NOT NULL,
     customer_id BLOB   NOT NULL,
     tenant      TEXT   NOT NULL,
     due_at      INTEGER NOT NULL,
+    kind        TEXT   NOT NULL,
     PRIMARY KEY (shard_key, customer_id)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX dues_at ON dues (due_at);
+CREATE INDEX dues_at ON dues (due_at, shard_key, customer_id);
 
 -- What tenants may want to tell their customers, numbered for each tenant in the order in which it comes to be seen.
 CREATE TABLE notices (

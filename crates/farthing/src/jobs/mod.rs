@@ -26,6 +26,7 @@ use crate::provider::{Exchange, Provider};
 use crate::service::{Answer, Request, ServiceError};
 use crate::store::{CustomerKey, EffectRow, ExchangeRow, SettledEffect, StoreError, Whose};
 
+pub use due::Passed;
 pub use reconcile::{Difference, Finding, Reconciled};
 
 /// The provider of each tenant that has one.
@@ -87,6 +88,7 @@ impl Jobs {
         tasks.spawn(self.clone().run_effects());
         tasks.spawn(self.clone().run_events());
         tasks.spawn(self.clone().run_dues());
+        tasks.spawn(self.clone().run_held_dues());
         tasks.spawn(self.clone().run_clock_moves());
         tasks.spawn(self.run_reconciliation());
         while tasks.join_next().await.is_some() {}
@@ -129,13 +131,20 @@ impl Jobs {
 
     async fn run_dues(self) {
         loop {
-            let mut passed = 0;
+            let passed = self.pass_time().await;
+            if passed.unwrap_or_else(|error| dues_failed(&error)) == 0 {
+                tokio::time::sleep(TICK).await;
+            }
+        }
+    }
+
+    /// The same for tenants whose clock is held, which wait for nobody else's.
+    async fn run_held_dues(self) {
+        loop {
             self.read_clocks().await;
-            for (whose, guard) in self.at_rest() {
-                passed += self.pass_time_of(&whose).await.unwrap_or_else(|error| {
-                    tracing::error!(event = "dues_failed", %error);
-                    0
-                });
+            let mut passed = 0;
+            for (whose, guard) in self.held_at_rest() {
+                passed += self.pass_time_of(&whose).await.unwrap_or_else(|error| dues_failed(&error));
                 drop(guard);
             }
             if passed == 0 {
@@ -147,12 +156,17 @@ impl Jobs {
     /// Whose work may be done now: all tenants whose clock is not held, and each of the others unless its clock is being
     /// moved; the guard keeps it from being moved.
     fn at_rest(&self) -> Vec<(Whose, Option<Guard>)> {
+        let held = self.held_at_rest().into_iter().map(|(whose, guard)| (whose, Some(guard)));
+        std::iter::once((self.unheld(), None)).chain(held).collect()
+    }
+
+    fn held_at_rest(&self) -> Vec<(Whose, Guard)> {
         let held = self.app.tenants.iter().filter(|(_, tenant)| tenant.clock.held_at().is_some());
         let resting = held.filter_map(|(name, tenant)| {
             let guard = tenant.moving.clone().try_read_owned().ok()?;
-            Some((Whose::Held(name.clone()), Some(Arc::new(guard))))
+            Some((Whose::Held(name.clone()), Arc::new(guard)))
         });
-        std::iter::once((self.unheld(), None)).chain(resting).collect()
+        resting.collect()
     }
 
     /// The tenants of this server whose clock is not held.
@@ -282,6 +296,12 @@ fn told<T>(claimed: Result<Vec<T>, StoreError>) -> Vec<T> {
         tracing::error!(event = "store_failed", %error);
         Vec::new()
     })
+}
+
+/// Nobody was told, and a line in the log says why.
+fn dues_failed(error: &JobError) -> u64 {
+    tracing::error!(event = "dues_failed", %error);
+    0
 }
 
 /// Ends when something was written, when something has ended, or after a while.

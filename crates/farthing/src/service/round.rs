@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use engine::decide::{Documents, decide_documents};
 use engine::invoice::Invoice;
-use engine::renewal::due_at;
+use engine::renewal::due;
 use engine::{Charge, ChargeRequest, Command, Customer, Decision, Payment, Refusal, id};
 use uuid::Uuid;
 
@@ -182,13 +182,14 @@ impl<'a> Round<'a> {
             payment: payment.filter(|(owner, _)| *owner == customer.id).map(|(_, payment)| payment),
             invoice: invoice.filter(|(owner, _)| *owner == customer.id).map(|(_, invoice)| invoice),
         };
-        let due_before = due_at(customer);
+        let due_before = due(customer);
         let decision = decide_documents(&request.catalog, customer, documents, command, request.now)?;
         let charges: Vec<Arc<Charge>> = decision.charges.iter().cloned().map(Arc::new).collect();
         let answer = Answer::of(&decision, &charges);
-        let due = due_at(&decision.customer);
-        if due != due_before {
-            self.batch.dues.push(OwnedBy::of(request, &decision).a(due));
+        let due_after = due(&decision.customer);
+        // Whoever is told that time has passed is not told again for what is done.
+        if due_after != due_before || *command == Command::PassTime {
+            self.batch.dues.push(OwnedBy::of(request, &decision).a(due_after));
         }
         self.keep(request, decision, charges, &answer, expected);
         Ok(answer)

@@ -1,5 +1,7 @@
 //! What the store keeps for billing: subscriptions, invoices with their numbers, credit notes, and when customers are due.
 
+use std::ops::Range;
+
 use async_trait::async_trait;
 use engine::invoice::{CreditNote, Invoice};
 use engine::subscription::Subscription;
@@ -20,6 +22,21 @@ pub struct BillingRow<T> {
     pub shard_key: i32,
     /// The thing, as it stands.
     pub value: T,
+}
+
+/// A customer of whom something is due.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DueCustomer {
+    /// Its bucket.
+    pub shard_key: i32,
+    /// The id of its rows.
+    pub customer_id: Uuid,
+    /// Its tenant.
+    pub tenant: String,
+    /// The caller's own id of it.
+    pub external_id: String,
+    /// Since when.
+    pub due_at: Timestamp,
 }
 
 /// The tables of billing, by use case.
@@ -49,13 +66,15 @@ pub trait BillingStore: Send + Sync {
     ) -> Result<Vec<BillingRow<Invoice>>, StoreError>;
     /// The credit notes of an invoice, oldest first.
     async fn credit_notes(&self, scope: &Scope, invoice: OperationRef) -> Result<Vec<CreditNote>, StoreError>;
-    /// Customers of whom something is due, those due the longest first, each by tenant and own id, with the time.
+    /// Customers in these buckets of whom something is due, those due the longest first; the cursor is the time, the bucket
+    /// and the id.
     async fn due_customers(
         &self,
         whose: &Whose,
         now: Timestamp,
-        limit: i64,
-    ) -> Result<Vec<(String, String, Timestamp)>, StoreError>;
+        among: Range<i32>,
+        page: Page<(Timestamp, i32, Uuid)>,
+    ) -> Result<Vec<DueCustomer>, StoreError>;
     /// Has a customer told later that time has passed, when telling it now did not work.
     async fn postpone_due(&self, key: &CustomerKey, due_at: Timestamp) -> Result<(), StoreError>;
 }

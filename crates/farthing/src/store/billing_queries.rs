@@ -1,19 +1,21 @@
 //! The queries of billing, compiled once for each driver like those in `queries`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use async_trait::async_trait;
 use engine::invoice::{CreditNote, Invoice};
 use engine::subscription::Subscription;
 use jiff::Timestamp;
+use serde_json::json;
 use uuid::Uuid;
 
-use super::super::billing::{BillingRow, BillingStore};
+use super::super::billing::{BillingRow, BillingStore, DueCustomer};
 use super::super::payments::Whose;
 use super::super::rows::{instant, json};
-use super::super::{Batch, CustomerKey, OperationRef, Page, Scope, StoreError};
-use super::queries::text;
-use super::{Backend, Connection, texts};
+use super::super::{Batch, CustomerKey, OperationRef, Page, Scope, StoreError, distinct};
+use super::queries::{references, text};
+use super::{Backend, Connection, buckets, texts};
 
 macro_rules! subscription_columns {
     () => {
@@ -144,24 +146,37 @@ impl BillingStore for Backend {
         &self,
         whose: &Whose,
         now: Timestamp,
-        limit: i64,
-    ) -> Result<Vec<(String, String, Timestamp)>, StoreError> {
-        let found: Vec<(String, String, i64)> = sqlx::query_as(concat!(
-            "SELECT d.tenant, k.external_id, d.due_at FROM dues AS d
-             JOIN customers AS k ON k.shard_key = d.shard_key AND k.customer_id = d.customer_id
-             WHERE d.due_at <= $1 AND ",
-            in_texts!("d.tenant", "3"),
-            " AND d.tenant IS NOT NULL
-                   AND ($4 = 1 OR NOT EXISTS (SELECT 1 FROM test_clocks AS held WHERE held.tenant = d.tenant))
-             ORDER BY d.due_at LIMIT $2"
+        among: Range<i32>,
+        page: Page<(Timestamp, i32, Uuid)>,
+    ) -> Result<Vec<DueCustomer>, StoreError> {
+        let (at, bucket, id) =
+            page.after.map_or((i64::MIN, -1, Uuid::nil()), |(at, bucket, id)| (at.as_microsecond(), bucket, id));
+        let found: Vec<(i32, Uuid, String, String, i64)> = sqlx::query_as(concat!(
+            "SELECT d.shard_key, d.customer_id, d.tenant, k.external_id, d.due_at FROM (
+                 SELECT shard_key, customer_id, tenant, due_at FROM dues
+                 WHERE due_at <= $1 AND (due_at, shard_key, customer_id) > ($5, $6, $7)
+                       AND shard_key >= $8 AND shard_key < $9 AND tenant IS NOT NULL AND ",
+            in_texts!("tenant", "3"),
+            " AND ($4 = 1 OR NOT EXISTS (SELECT 1 FROM test_clocks AS held WHERE held.tenant = dues.tenant))
+                 ORDER BY due_at, shard_key, customer_id LIMIT $2
+             ) AS d JOIN customers AS k ON k.shard_key = d.shard_key AND k.customer_id = d.customer_id
+             ORDER BY d.due_at, d.shard_key, d.customer_id"
         ))
         .bind(now.as_microsecond())
-        .bind(limit)
+        .bind(page.limit)
         .bind(texts(whose.tenants()))
         .bind(whose.held())
+        .bind(at)
+        .bind(bucket)
+        .bind(id)
+        .bind(among.start)
+        .bind(among.end)
         .fetch_all(&mut *self.shared().await?)
         .await?;
-        found.into_iter().map(|(tenant, id, due_at)| Ok((tenant, id, instant(due_at)?))).collect()
+        let due = |(shard_key, customer_id, tenant, external_id, due_at): (i32, Uuid, String, String, i64)| {
+            Ok(DueCustomer { shard_key, customer_id, tenant, external_id, due_at: instant(due_at)? })
+        };
+        found.into_iter().map(due).collect()
     }
 
     async fn postpone_due(&self, key: &CustomerKey, due_at: Timestamp) -> Result<(), StoreError> {
@@ -184,57 +199,79 @@ pub(super) async fn find_invoices(
     connection: &mut Connection,
     ids: &[OperationRef],
 ) -> Result<HashMap<Uuid, (Uuid, Invoice)>, StoreError> {
-    let mut invoices = HashMap::new();
-    for (shard_key, id) in ids {
-        let found: Option<(Uuid, String, String)> =
-            sqlx::query_as("SELECT customer_id, invoice, standing FROM invoices WHERE shard_key = $1 AND id = $2")
-                .bind(shard_key)
-                .bind(id)
-                .fetch_optional(&mut *connection)
-                .await?;
-        if let Some((customer, invoice, standing)) = found {
-            let invoice: Invoice = json(&invoice)?;
-            invoices.insert(*id, (customer, Invoice { standing: json(&standing)?, ..invoice }));
-        }
+    if ids.is_empty() {
+        return Ok(HashMap::new());
     }
-    Ok(invoices)
+    let found: Vec<(Uuid, Uuid, String, String)> = sqlx::query_as(concat!(
+        "SELECT i.id, i.customer_id, i.invoice, i.standing FROM ",
+        rows!("1"),
+        for_each!(
+            "invoices",
+            "i",
+            in_buckets!("i.shard_key", "2"),
+            " AND i.shard_key = CAST(t.value->>'s' AS INT) AND i.id = ",
+            uuid!("i")
+        )
+    ))
+    .bind(references(ids)?)
+    .bind(buckets(&distinct(ids.iter().map(|(shard_key, _)| *shard_key))))
+    .fetch_all(connection)
+    .await?;
+    let invoice = |(id, customer, invoice, standing): (Uuid, Uuid, String, String)| {
+        let invoice: Invoice = json(&invoice)?;
+        Ok((id, (customer, Invoice { standing: json(&standing)?, ..invoice })))
+    };
+    found.into_iter().map(invoice).collect()
 }
 
 /// Writes what a batch has for billing.
 pub(super) async fn write_billing(connection: &mut Connection, batch: &Batch) -> Result<(), sqlx::Error> {
     write_subscriptions(connection, batch).await?;
+    write_dues(connection, batch).await?;
+    write_invoice_changes(connection, batch).await?;
+    // Last, because other writers wait for the numbers.
     write_invoices(connection, batch).await?;
-    write_dues(connection, batch).await
+    write_credit_notes(connection, batch).await
 }
 
 async fn write_subscriptions(connection: &mut Connection, batch: &Batch) -> Result<(), sqlx::Error> {
-    // Only the last change of each counts.
-    let subscriptions: BTreeMap<Uuid, _> = batch.subscriptions.iter().map(|row| (row.value.id, row)).collect();
-    for row in subscriptions.into_values() {
+    // Only the last change of each counts: one statement may not touch a row twice.
+    let mut subscriptions = BTreeMap::new();
+    for row in &batch.subscriptions {
         let subscription = &row.value;
-        sqlx::query(
-            "INSERT INTO subscriptions (shard_key, id, customer_id, tenant, state, reference, subscription, started_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-             ON CONFLICT (shard_key, id) DO UPDATE SET state = excluded.state, reference = excluded.reference,
-                 subscription = excluded.subscription",
-        )
-        .bind(row.shard_key)
-        .bind(subscription.id)
-        .bind(row.customer_id)
-        .bind(&*row.tenant)
-        .bind(subscription.state.as_str())
-        .bind(subscription.reference.as_deref())
-        .bind(text(subscription)?)
-        .bind(subscription.started_at.as_microsecond())
-        .execute(&mut *connection)
-        .await?;
+        let written = json!({
+            "s": row.shard_key, "i": subscription.id, "c": row.customer_id, "u": subscription.state.as_str(),
+            "r": subscription.reference, "d": text(subscription)?, "a": subscription.started_at.as_microsecond(),
+        });
+        subscriptions.insert((row.shard_key, subscription.id), written);
     }
+    if subscriptions.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(concat!(
+        "INSERT INTO subscriptions (shard_key, id, customer_id, tenant, state, reference, subscription, started_at)
+         SELECT c.shard_key, ",
+        uuid!("i"),
+        ", c.customer_id, c.tenant, t.value->>'u', t.value->>'r', t.value->>'d', CAST(t.value->>'a' AS BIGINT) FROM ",
+        rows!("1"),
+        join_customers!(),
+        " WHERE true
+         ON CONFLICT (shard_key, id) DO UPDATE SET state = excluded.state, reference = excluded.reference,
+             subscription = excluded.subscription"
+    ))
+    .bind(text(&subscriptions.into_values().collect::<Vec<_>>())?)
+    .bind(buckets(&batch.buckets()))
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
-/// Writes new invoices with the next numbers of their tenants, and how older ones stand. Whoever else would number an
-/// invoice of the tenant waits until this transaction has ended, so a number is never lost and never given twice.
-async fn write_invoices(connection: &mut Connection, batch: &Batch) -> Result<(), sqlx::Error> {
+/// Takes the next numbers of each tenant for the new invoices, in their order. Whoever else would number an invoice of
+/// the tenant waits until this transaction has ended, so a number is never lost and never given twice.
+async fn take_numbers<'a>(
+    connection: &mut Connection,
+    batch: &'a Batch,
+) -> Result<BTreeMap<&'a str, i64>, sqlx::Error> {
     let mut next: BTreeMap<&str, i64> = BTreeMap::new();
     for row in &batch.invoices {
         *next.entry(&row.tenant).or_default() += 1;
@@ -250,78 +287,138 @@ async fn write_invoices(connection: &mut Connection, batch: &Batch) -> Result<()
         .await?;
         *number = after - *number;
     }
+    Ok(next)
+}
+
+async fn write_invoices(connection: &mut Connection, batch: &Batch) -> Result<(), sqlx::Error> {
+    if batch.invoices.is_empty() {
+        return Ok(());
+    }
+    let mut next = take_numbers(connection, batch).await?;
+    let mut invoices = Vec::with_capacity(batch.invoices.len());
     for row in &batch.invoices {
         let invoice = &row.value;
         let number = next.entry(&row.tenant).or_default();
-        sqlx::query(
-            "INSERT INTO invoices (shard_key, id, customer_id, tenant, number, invoice, state, standing, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-        )
-        .bind(row.shard_key)
-        .bind(invoice.id)
-        .bind(row.customer_id)
-        .bind(&*row.tenant)
-        .bind(*number)
-        .bind(text(invoice)?)
-        .bind(invoice.standing.state.as_str())
-        .bind(text(&invoice.standing)?)
-        .bind(invoice.created_at.as_microsecond())
-        .execute(&mut *connection)
-        .await?;
+        invoices.push(json!({
+            "s": row.shard_key, "i": invoice.id, "c": row.customer_id, "n": *number, "d": text(invoice)?,
+            "u": invoice.standing.state.as_str(), "w": text(&invoice.standing)?,
+            "a": invoice.created_at.as_microsecond(),
+        }));
         *number += 1;
     }
+    sqlx::query(concat!(
+        "INSERT INTO invoices (shard_key, id, customer_id, tenant, number, invoice, state, standing, created_at)
+         SELECT c.shard_key, ",
+        uuid!("i"),
+        ", c.customer_id, c.tenant, CAST(t.value->>'n' AS BIGINT), t.value->>'d', t.value->>'u', t.value->>'w',
+         CAST(t.value->>'a' AS BIGINT) FROM ",
+        rows!("1"),
+        join_customers!()
+    ))
+    .bind(text(&invoices)?)
+    .bind(buckets(&batch.buckets()))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn write_invoice_changes(connection: &mut Connection, batch: &Batch) -> Result<(), sqlx::Error> {
+    let mut changes = BTreeMap::new();
     for row in &batch.invoice_changes {
         let standing = &row.value.standing;
-        sqlx::query("UPDATE invoices SET state = $3, standing = $4 WHERE shard_key = $1 AND id = $2")
-            .bind(row.shard_key)
-            .bind(row.value.invoice)
-            .bind(standing.state.as_str())
-            .bind(text(standing)?)
-            .execute(&mut *connection)
-            .await?;
+        let written = json!({
+            "s": row.shard_key, "i": row.value.invoice, "u": standing.state.as_str(), "w": text(standing)?,
+        });
+        changes.insert((row.shard_key, row.value.invoice), written);
     }
+    if changes.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(concat!(
+        "UPDATE invoices AS i SET state = t.value->>'u', standing = t.value->>'w' FROM ",
+        rows!("1"),
+        " WHERE ",
+        in_buckets!("i.shard_key", "2"),
+        " AND i.shard_key = CAST(t.value->>'s' AS INT) AND i.id = ",
+        uuid!("i")
+    ))
+    .bind(text(&changes.into_values().collect::<Vec<_>>())?)
+    .bind(buckets(&batch.buckets()))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn write_credit_notes(connection: &mut Connection, batch: &Batch) -> Result<(), sqlx::Error> {
+    if batch.credit_notes.is_empty() {
+        return Ok(());
+    }
+    let mut notes = Vec::with_capacity(batch.credit_notes.len());
     for row in &batch.credit_notes {
         let note = &row.value;
-        sqlx::query(
-            "INSERT INTO credit_notes (shard_key, id, customer_id, tenant, invoice_id, credit_note, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        )
-        .bind(row.shard_key)
-        .bind(note.id)
-        .bind(row.customer_id)
-        .bind(&*row.tenant)
-        .bind(note.invoice)
-        .bind(text(note)?)
-        .bind(note.created_at.as_microsecond())
-        .execute(&mut *connection)
-        .await?;
+        notes.push(json!({
+            "s": row.shard_key, "i": note.id, "c": row.customer_id, "v": note.invoice, "d": text(note)?,
+            "a": note.created_at.as_microsecond(),
+        }));
     }
+    sqlx::query(concat!(
+        "INSERT INTO credit_notes (shard_key, id, customer_id, tenant, invoice_id, credit_note, created_at)
+         SELECT c.shard_key, ",
+        uuid!("i"),
+        ", c.customer_id, c.tenant, ",
+        uuid!("v"),
+        ", t.value->>'d', CAST(t.value->>'a' AS BIGINT) FROM ",
+        rows!("1"),
+        join_customers!()
+    ))
+    .bind(text(&notes)?)
+    .bind(buckets(&batch.buckets()))
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
 async fn write_dues(connection: &mut Connection, batch: &Batch) -> Result<(), sqlx::Error> {
-    for row in &batch.dues {
-        match row.value {
-            Some(due_at) => {
-                sqlx::query(
-                    "INSERT INTO dues (shard_key, customer_id, tenant, due_at) VALUES ($1, $2, $3, $4)
-                     ON CONFLICT (shard_key, customer_id) DO UPDATE SET due_at = excluded.due_at",
-                )
-                .bind(row.shard_key)
-                .bind(row.customer_id)
-                .bind(&*row.tenant)
-                .bind(due_at.as_microsecond())
-                .execute(&mut *connection)
-                .await?;
+    // Only the last change of each customer counts.
+    let dues: BTreeMap<(i32, Uuid), _> =
+        batch.dues.iter().map(|row| ((row.shard_key, row.customer_id), row.value)).collect();
+    let (mut due, mut nothing) = (Vec::new(), Vec::new());
+    for ((shard_key, customer), next) in dues {
+        match next {
+            Some((at, kind)) => {
+                due.push(json!({"s": shard_key, "c": customer, "a": at.as_microsecond(), "k": kind.as_str()}));
             }
-            None => {
-                sqlx::query("DELETE FROM dues WHERE shard_key = $1 AND customer_id = $2")
-                    .bind(row.shard_key)
-                    .bind(row.customer_id)
-                    .execute(&mut *connection)
-                    .await?;
-            }
+            None => nothing.push(json!({"s": shard_key, "c": customer})),
         }
+    }
+    if !due.is_empty() {
+        sqlx::query(concat!(
+            "INSERT INTO dues (shard_key, customer_id, tenant, due_at, kind)
+             SELECT c.shard_key, c.customer_id, c.tenant, CAST(t.value->>'a' AS BIGINT), t.value->>'k' FROM ",
+            rows!("1"),
+            join_customers!(),
+            " WHERE true
+             ON CONFLICT (shard_key, customer_id) DO UPDATE SET due_at = excluded.due_at, kind = excluded.kind"
+        ))
+        .bind(text(&due)?)
+        .bind(buckets(&batch.buckets()))
+        .execute(&mut *connection)
+        .await?;
+    }
+    if !nothing.is_empty() {
+        sqlx::query(concat!(
+            "DELETE FROM dues WHERE ",
+            in_buckets!("shard_key", "2"),
+            " AND (shard_key, customer_id) IN (SELECT CAST(t.value->>'s' AS INT), ",
+            uuid!("c"),
+            " FROM ",
+            rows!("1"),
+            ")"
+        ))
+        .bind(text(&nothing)?)
+        .bind(buckets(&batch.buckets()))
+        .execute(connection)
+        .await?;
     }
     Ok(())
 }

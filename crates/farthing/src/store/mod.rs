@@ -17,13 +17,13 @@ use async_trait::async_trait;
 use engine::invoice::{CreditNote, Invoice, InvoiceChange};
 use engine::subscription::Subscription;
 use engine::{
-    Asset, Charge, Customer, EffectRecord, Entry, GrantEnd, GrantRecord, HoldRecord, Micros, NoticeRecord, Payment,
+    Asset, Charge, Customer, DueKind, EffectRecord, Entry, GrantEnd, GrantRecord, HoldRecord, Micros, NoticeRecord, Payment,
     Profile,
 };
 use jiff::Timestamp;
 use uuid::Uuid;
 
-pub use billing::{BillingRow, BillingStore};
+pub use billing::{BillingRow, BillingStore, DueCustomer};
 pub use notices::{NoticeOrder, NoticeRow, NoticeStore};
 pub use payments::{
     EffectEnd, EffectResult, EffectRow, EventRow, EventState, ExchangeRow, PaymentRow, PaymentStore, SettledEffect,
@@ -202,8 +202,8 @@ pub struct Batch {
     pub credit_notes: Vec<Owned<CreditNote>>,
     /// What tenants may want to tell their customers, in the order in which it is to be numbered.
     pub notices: Vec<Owned<NoticeRecord>>,
-    /// When something of a customer is due from now on; nothing where nothing is.
-    pub dues: Vec<Owned<Option<Timestamp>>>,
+    /// What of a customer is due next, and when; nothing where nothing is.
+    pub dues: Vec<Owned<Option<(Timestamp, DueKind)>>>,
     /// What the provider calls customers.
     pub payers: Vec<Owned<Arc<str>>>,
     /// Who customers are from now on.

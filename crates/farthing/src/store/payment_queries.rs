@@ -6,15 +6,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use engine::Payment;
 use jiff::Timestamp;
+use serde_json::json;
 use uuid::Uuid;
 
 use super::super::payments::{
     EffectEnd, EffectResult, EffectRow, EventRow, EventState, ExchangeRow, PaymentRow, PaymentStore, Whose,
 };
 use super::super::rows::{instant, json, word};
-use super::super::{Batch, OperationRef, Page, Scope, StoreError};
-use super::queries::text;
-use super::{Backend, Connection, texts};
+use super::super::{Batch, OperationRef, Page, Scope, StoreError, distinct};
+use super::queries::{references, text};
+use super::{Backend, Connection, buckets, texts};
 
 macro_rules! payment_columns {
     () => {
@@ -177,7 +178,7 @@ impl PaymentStore for Backend {
 
     async fn settle_effect(&self, id: OperationRef, result: &EffectResult) -> Result<(), StoreError> {
         let mut connection = self.shared_write().await?;
-        Ok(settle_effect(&mut connection, id, result).await?)
+        Ok(settle_effects(&mut connection, [(id, result)]).await?)
     }
 
     async fn effect_result(&self, id: OperationRef) -> Result<Option<EffectResult>, StoreError> {
@@ -477,19 +478,25 @@ pub(super) async fn find_payments(
     connection: &mut Connection,
     ids: &[OperationRef],
 ) -> Result<HashMap<Uuid, (Uuid, Payment)>, StoreError> {
-    let mut payments = HashMap::new();
-    for (shard_key, id) in ids {
-        let found: Option<(Uuid, String)> =
-            sqlx::query_as("SELECT customer_id, payment FROM payments WHERE shard_key = $1 AND id = $2")
-                .bind(shard_key)
-                .bind(id)
-                .fetch_optional(&mut *connection)
-                .await?;
-        if let Some((customer, payment)) = found {
-            payments.insert(*id, (customer, json(&payment)?));
-        }
+    if ids.is_empty() {
+        return Ok(HashMap::new());
     }
-    Ok(payments)
+    let found: Vec<(Uuid, Uuid, String)> = sqlx::query_as(concat!(
+        "SELECT p.id, p.customer_id, p.payment FROM ",
+        rows!("1"),
+        for_each!(
+            "payments",
+            "p",
+            in_buckets!("p.shard_key", "2"),
+            " AND p.shard_key = CAST(t.value->>'s' AS INT) AND p.id = ",
+            uuid!("i")
+        )
+    ))
+    .bind(references(ids)?)
+    .bind(buckets(&distinct(ids.iter().map(|(shard_key, _)| *shard_key))))
+    .fetch_all(connection)
+    .await?;
+    found.into_iter().map(|(id, customer, payment)| Ok((id, (customer, json(&payment)?)))).collect()
 }
 
 /// Writes what a batch has for collecting.
@@ -508,67 +515,95 @@ pub(super) async fn write_collecting(connection: &mut Connection, batch: &Batch)
         .execute(&mut *connection)
         .await?;
     }
-    for settled in &batch.settled {
-        settle_effect(connection, (settled.shard_key, settled.value.id), &settled.value.result).await?;
-    }
-    Ok(())
+    let settled = batch.settled.iter().map(|settled| ((settled.shard_key, settled.value.id), &settled.value.result));
+    settle_effects(connection, settled).await
 }
 
 async fn write_payments(connection: &mut Connection, batch: &Batch) -> Result<(), sqlx::Error> {
-    // Only the last change of each payment counts.
-    let payments: BTreeMap<Uuid, _> = batch.payments.iter().map(|row| (row.value.id, row)).collect();
-    for row in payments.into_values() {
+    // Only the last change of each payment counts: one statement may not touch a row twice.
+    let mut payments = BTreeMap::new();
+    for row in &batch.payments {
         let payment = &row.value;
-        sqlx::query(
-            "INSERT INTO payments (shard_key, id, customer_id, tenant, state, reference, payment, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-             ON CONFLICT (shard_key, id) DO UPDATE SET state = excluded.state, reference = excluded.reference,
-                 payment = excluded.payment",
-        )
-        .bind(row.shard_key)
-        .bind(payment.id)
-        .bind(row.customer_id)
-        .bind(&*row.tenant)
-        .bind(payment.state.as_str())
-        .bind(payment.reference.as_deref())
-        .bind(text(payment)?)
-        .bind(payment.created_at.as_microsecond())
-        .execute(&mut *connection)
-        .await?;
+        let written = json!({
+            "s": row.shard_key, "i": payment.id, "c": row.customer_id, "u": payment.state.as_str(),
+            "r": payment.reference, "d": text(payment)?, "a": payment.created_at.as_microsecond(),
+        });
+        payments.insert((row.shard_key, payment.id), written);
     }
+    if payments.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(concat!(
+        "INSERT INTO payments (shard_key, id, customer_id, tenant, state, reference, payment, created_at)
+         SELECT c.shard_key, ",
+        uuid!("i"),
+        ", c.customer_id, c.tenant, t.value->>'u', t.value->>'r', t.value->>'d', CAST(t.value->>'a' AS BIGINT) FROM ",
+        rows!("1"),
+        join_customers!(),
+        " WHERE true
+         ON CONFLICT (shard_key, id) DO UPDATE SET state = excluded.state, reference = excluded.reference,
+             payment = excluded.payment"
+    ))
+    .bind(text(&payments.into_values().collect::<Vec<_>>())?)
+    .bind(buckets(&batch.buckets()))
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
 async fn write_effects(connection: &mut Connection, batch: &Batch) -> Result<(), sqlx::Error> {
-    for (row, at) in &batch.effects {
-        sqlx::query(
-            "INSERT INTO effects (shard_key, id, customer_id, tenant, effect, state, due_at, attempts, created_at)
-             VALUES ($1, $2, $3, $4, $5, 'due', $6, 0, $7)",
-        )
-        .bind(row.shard_key)
-        .bind(row.value.id)
-        .bind(row.customer_id)
-        .bind(&*row.tenant)
-        .bind(text(&row.value.effect)?)
-        .bind(row.value.due_at.as_microsecond())
-        .bind(at.as_microsecond())
-        .execute(&mut *connection)
-        .await?;
+    if batch.effects.is_empty() {
+        return Ok(());
     }
+    let mut effects = Vec::with_capacity(batch.effects.len());
+    for (row, at) in &batch.effects {
+        effects.push(json!({
+            "s": row.shard_key, "i": row.value.id, "c": row.customer_id, "d": text(&row.value.effect)?,
+            "x": row.value.due_at.as_microsecond(), "a": at.as_microsecond(),
+        }));
+    }
+    sqlx::query(concat!(
+        "INSERT INTO effects (shard_key, id, customer_id, tenant, effect, state, due_at, attempts, created_at)
+         SELECT c.shard_key, ",
+        uuid!("i"),
+        ", c.customer_id, c.tenant, t.value->>'d', 'due', CAST(t.value->>'x' AS BIGINT), 0,
+         CAST(t.value->>'a' AS BIGINT) FROM ",
+        rows!("1"),
+        join_customers!()
+    ))
+    .bind(text(&effects)?)
+    .bind(buckets(&batch.buckets()))
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
-async fn settle_effect(
+/// Ends effects, those that are still due.
+async fn settle_effects<'a>(
     connection: &mut Connection,
-    id: OperationRef,
-    result: &EffectResult,
+    settled: impl IntoIterator<Item = (OperationRef, &'a EffectResult)>,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE effects SET state = $3, result = $4 WHERE shard_key = $1 AND id = $2 AND state = 'due'")
-        .bind(id.0)
-        .bind(id.1)
-        .bind(result.end.as_str())
-        .bind(&result.result)
-        .execute(connection)
-        .await?;
+    // One statement may not touch a row twice, and what has ended does not end again.
+    let settled: BTreeMap<OperationRef, &EffectResult> = settled.into_iter().collect();
+    if settled.is_empty() {
+        return Ok(());
+    }
+    let touched = distinct(settled.keys().map(|(shard_key, _)| *shard_key));
+    let written = settled.into_iter().map(
+        |((shard_key, id), result)| json!({"s": shard_key, "i": id, "u": result.end.as_str(), "r": result.result}),
+    );
+    sqlx::query(concat!(
+        "UPDATE effects AS e SET state = t.value->>'u', result = t.value->>'r' FROM ",
+        rows!("1"),
+        " WHERE ",
+        in_buckets!("e.shard_key", "2"),
+        " AND e.shard_key = CAST(t.value->>'s' AS INT) AND e.id = ",
+        uuid!("i"),
+        " AND e.state = 'due'"
+    ))
+    .bind(text(&written.collect::<Vec<_>>())?)
+    .bind(buckets(&touched))
+    .execute(connection)
+    .await?;
     Ok(())
 }

@@ -50,6 +50,11 @@ macro_rules! json_of {
     };
 }
 
+// First, because the others use its macros.
+#[expect(clippy::duplicate_mod, reason = "the queries are written once and compiled for each driver")]
+#[path = "queries.rs"]
+#[macro_use]
+mod queries;
 #[expect(clippy::duplicate_mod, reason = "the queries are written once and compiled for each driver")]
 #[path = "billing_queries.rs"]
 mod billing_queries;
@@ -59,9 +64,6 @@ mod notice_queries;
 #[expect(clippy::duplicate_mod, reason = "the queries are written once and compiled for each driver")]
 #[path = "payment_queries.rs"]
 mod payment_queries;
-#[expect(clippy::duplicate_mod, reason = "the queries are written once and compiled for each driver")]
-#[path = "queries.rs"]
-mod queries;
 
 use PostgresStore as Backend;
 type Connection = PgConnection;

@@ -562,6 +562,12 @@ pub(super) fn text<T: serde::Serialize>(value: &T) -> Result<String, sqlx::Error
     serde_json::to_string(value).map_err(|error| sqlx::Error::Encode(error.into()))
 }
 
+/// Rows to look for as a parameter of `rows!`.
+pub(super) fn references<'a>(ids: impl IntoIterator<Item = &'a OperationRef>) -> Result<String, sqlx::Error> {
+    let wanted = ids.into_iter().map(|(shard_key, id)| json!({"s": shard_key, "i": id}));
+    text(&wanted.collect::<Vec<_>>())
+}
+
 /// The customers at these addresses, locked in one order for all writers.
 async fn lock(connection: &mut Connection, keys: &[CustomerKey]) -> Result<Vec<Option<Customer>>, StoreError> {
     let wanted: Vec<_> = keys
@@ -591,7 +597,7 @@ async fn find_priors(connection: &mut Connection, ids: &[OperationRef]) -> Resul
     }
     // Callers that repeat a request at once name its key several times; a row that is found twice loses its covers.
     let ids: BTreeSet<&OperationRef> = ids.iter().collect();
-    let wanted = text(&ids.iter().map(|(shard_key, id)| json!({"s": shard_key, "i": id})).collect::<Vec<_>>())?;
+    let wanted = references(ids.iter().copied())?;
     let touched = distinct(ids.iter().map(|(shard_key, _)| *shard_key));
     let charges: Vec<ChargeColumns> = sqlx::query_as(concat!(
         "SELECT ",
@@ -697,12 +703,12 @@ async fn write(connection: &mut Connection, batch: &Batch) -> Result<bool, sqlx:
     write_holds(connection, batch).await?;
     write_operations(connection, batch).await?;
     write_collecting(connection, batch).await?;
-    write_billing(connection, batch).await?;
     write_notices(connection, batch).await?;
     write_profiles(connection, batch).await?;
     for erased in &batch.erased {
         erase(connection, erased).await?;
     }
+    write_billing(connection, batch).await?;
     Ok(true)
 }
 
@@ -766,17 +772,36 @@ async fn write_grants(connection: &mut Connection, batch: &Batch) -> Result<(), 
         .execute(&mut *connection)
         .await?;
     }
+    end_grants(connection, batch).await
+}
+
+async fn end_grants(connection: &mut Connection, batch: &Batch) -> Result<(), sqlx::Error> {
+    // Only the first end of each: the statement may not touch a row twice, and what has ended does not end again.
+    let mut ended = BTreeMap::new();
     for row in &batch.ended_grants {
-        sqlx::query("UPDATE grants SET ended = $3 WHERE shard_key = $1 AND id = $2 AND ended IS NULL")
-            .bind(row.shard_key)
-            .bind(row.value.0)
-            .bind(match row.value.1 {
-                engine::GrantEnd::Expired => "expired",
-                engine::GrantEnd::Voided => "voided",
-            })
-            .execute(&mut *connection)
-            .await?;
+        let end = match row.value.1 {
+            engine::GrantEnd::Expired => "expired",
+            engine::GrantEnd::Voided => "voided",
+        };
+        let written = || json!({"s": row.shard_key, "i": row.value.0, "u": end});
+        ended.entry((row.shard_key, row.value.0)).or_insert_with(written);
     }
+    if ended.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(concat!(
+        "UPDATE grants AS g SET ended = t.value->>'u' FROM ",
+        rows!("1"),
+        " WHERE ",
+        in_buckets!("g.shard_key", "2"),
+        " AND g.shard_key = CAST(t.value->>'s' AS INT) AND g.id = ",
+        uuid!("i"),
+        " AND g.ended IS NULL"
+    ))
+    .bind(text(&ended.into_values().collect::<Vec<_>>())?)
+    .bind(buckets(&batch.buckets()))
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

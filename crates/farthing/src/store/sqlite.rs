@@ -47,6 +47,11 @@ macro_rules! json_of {
     };
 }
 
+// First, because the others use its macros.
+#[expect(clippy::duplicate_mod, reason = "the queries are written once and compiled for each driver")]
+#[path = "queries.rs"]
+#[macro_use]
+mod queries;
 #[expect(clippy::duplicate_mod, reason = "the queries are written once and compiled for each driver")]
 #[path = "billing_queries.rs"]
 mod billing_queries;
@@ -56,9 +61,6 @@ mod notice_queries;
 #[expect(clippy::duplicate_mod, reason = "the queries are written once and compiled for each driver")]
 #[path = "payment_queries.rs"]
 mod payment_queries;
-#[expect(clippy::duplicate_mod, reason = "the queries are written once and compiled for each driver")]
-#[path = "queries.rs"]
-mod queries;
 
 use SqliteStore as Backend;
 type Connection = SqliteConnection;

@@ -24,7 +24,7 @@ const READS_MUCH: [(&str, &str); 7] = [
 ];
 
 /// The statements that the batch writer runs, on connections that plan once for good.
-const OF_THE_WRITER: [&str; 19] = [
+const OF_THE_WRITER: [&str; 22] = [
     "LOAD",
     "LOCK",
     "HOT",
@@ -38,10 +38,13 @@ const OF_THE_WRITER: [&str; 19] = [
     "find_payments",
     "write_payments",
     "write_effects",
-    "settle_effect",
+    "settle_effects",
     "find_invoices",
+    "end_grants",
     "write_subscriptions",
     "write_invoices",
+    "write_invoice_changes",
+    "write_credit_notes",
     "write_dues",
     "write_notices",
 ];
@@ -143,7 +146,7 @@ async fn on_postgresql_every_statement_goes_down_an_index_on_empty_tables_as_on_
         INSERT INTO credit_notes SELECT shard_key, gen_random_uuid(), customer_id, tenant, id, '{}', 1 FROM invoices;
         INSERT INTO notices SELECT shard_key, gen_random_uuid(), customer_id, tenant, number, '', '{}', 1
             FROM customers, generate_series(1, 3) AS number;
-        INSERT INTO dues SELECT shard_key, customer_id, tenant, 1 FROM customers;
+        INSERT INTO dues SELECT shard_key, customer_id, tenant, 1, 'usage' FROM customers;
         INSERT INTO payers SELECT shard_key, customer_id, tenant, external_id FROM customers;
         INSERT INTO effects SELECT shard_key, gen_random_uuid(), customer_id, tenant, '{}', 'done', 1, 1, NULL, 1
             FROM customers;
