@@ -3,6 +3,8 @@
 //! It shares no arithmetic with the engine, so that the two cannot agree by making the same mistake. It changes nothing,
 //! may run beside a working server, and holds one page of customers at a time.
 
+mod billing;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -18,6 +20,9 @@ const PAGE: i64 = 500;
 
 /// How many customers are recounted at once; as many as the store has connections for it.
 const AT_ONCE: usize = 4;
+
+/// How often a customer is read again that changes while it is recounted.
+const MOST_READS: usize = 10;
 
 /// What was recounted.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -47,8 +52,30 @@ pub enum Subject {
         /// Which.
         charge: Uuid,
     },
+    /// An invoice that does not add up, or stands otherwise in the customer's row; its sums are in minor units.
+    Invoice {
+        /// Which.
+        invoice: Uuid,
+    },
+    /// What open invoices ask for; found is what the customer's row says.
+    Invoiced {
+        /// In what.
+        asset: Asset,
+    },
+    /// What invoices left to the next one.
+    Carried {
+        /// In what.
+        asset: Asset,
+    },
+    /// What waits for an invoice; expected is what is owed, which it may not exceed.
+    Unbilled {
+        /// In what.
+        asset: Asset,
+    },
     /// The position of the customer's ledger; expected is that of its latest entry.
     Position,
+    /// The numbers of a tenant's invoices; expected is what was given.
+    Numbers,
 }
 
 impl fmt::Display for Subject {
@@ -58,7 +85,12 @@ impl fmt::Display for Subject {
             Self::Held { grant, asset } => write!(f, "held of wallet {asset}, grant {grant}"),
             Self::Debt { asset } => write!(f, "debt {asset}"),
             Self::Charge { charge } => write!(f, "charge {charge}"),
+            Self::Invoice { invoice } => write!(f, "invoice {invoice}"),
+            Self::Invoiced { asset } => write!(f, "open invoices {asset}"),
+            Self::Carried { asset } => write!(f, "carried {asset}"),
+            Self::Unbilled { asset } => write!(f, "not invoiced {asset}"),
             Self::Position => f.write_str("position"),
+            Self::Numbers => f.write_str("invoice numbers"),
         }
     }
 }
@@ -69,8 +101,9 @@ impl fmt::Display for Subject {
 pub struct Difference {
     /// The tenant.
     pub tenant: String,
-    /// The id of the customer's rows.
-    pub customer: Uuid,
+    /// The id of the customer's rows; nothing where it is about all of the tenant's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub customer: Option<Uuid>,
     /// What was recounted.
     #[serde(flatten)]
     pub subject: Subject,
@@ -83,8 +116,14 @@ pub struct Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { tenant, customer, subject, .. } = self;
-        write!(f, "customer {customer} of tenant {tenant}: {subject}: ")?;
+        match customer {
+            Some(customer) => write!(f, "customer {customer} of tenant {tenant}: {subject}: ")?,
+            None => write!(f, "tenant {tenant}: {subject}: ")?,
+        }
         match (&self.expected, &self.found) {
+            (Some(expected), Some(found)) if matches!(subject, Subject::Invoice { .. } | Subject::Numbers) => {
+                write!(f, "expected is {expected}, stored is {found}")
+            }
             (Some(expected), Some(found)) => write!(f, "the ledger says {expected}, stored is {found}"),
             _ => f.write_str("its entries do not add up to what it says"),
         }
@@ -94,13 +133,13 @@ impl fmt::Display for Difference {
 /// Sums over all customers of a tenant in one asset. Granted and owed together are charged, lapsed and wallets together.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Totals {
-    /// What was put into wallets, less what was taken back.
+    /// What was paid or given, less what was taken back.
     pub granted: Amount,
-    /// What was charged, less what was given back.
+    /// What was charged and invoiced, with taxes, less what was given back.
     pub charged: Amount,
     /// What lapsed unused.
     pub lapsed: Amount,
-    /// What is owed.
+    /// What is owed, on open invoices and on none.
     pub owed: Amount,
     /// What wallets hold.
     pub wallets: Amount,
@@ -142,7 +181,7 @@ pub async fn recount(store: &dyn Store, report: &mut dyn FnMut(Difference)) -> R
     let mut after = None;
     loop {
         let page = store.all_customers(Page { after, limit: PAGE }).await?;
-        let Some(last) = page.last() else { return Ok(result) };
+        let Some(last) = page.last() else { break };
         after = Some((last.customer.shard_key, last.customer.id));
         let mut recounts = stream::iter(page.iter().map(|row| recount_customer(store, row))).buffered(AT_ONCE);
         while let Some(recounted) = recounts.next().await {
@@ -157,17 +196,22 @@ pub async fn recount(store: &dyn Store, report: &mut dyn FnMut(Difference)) -> R
             }
         }
     }
+    for difference in billing::compare_numbers(store).await? {
+        result.differences += 1;
+        report(difference);
+    }
+    Ok(result)
 }
 
-/// Adds one account of a customer to the totals. Wallets, revenue and breakage grow by credits, the others by debits.
+/// Adds one account of a customer to the totals. Wallets, revenue, taxes and breakage grow by credits, the others by debits.
 fn add(totals: &mut BTreeMap<(String, Asset), Totals>, tenant: &str, sum: &LedgerSum) {
     let totals = totals.entry((tenant.to_owned(), sum.asset.clone())).or_default();
     let amount = sum.amount;
     let (total, amount) = match sum.account.as_str() {
         "wallet" => (&mut totals.wallets, amount),
-        "revenue" => (&mut totals.charged, amount),
+        "revenue" | "tax" => (&mut totals.charged, amount),
         "breakage" => (&mut totals.lapsed, amount),
-        "receivable" => (&mut totals.owed, -amount),
+        "receivable" | "invoiced" | "carried" => (&mut totals.owed, -amount),
         _ => (&mut totals.granted, -amount),
     };
     total.0 += amount;
@@ -181,13 +225,14 @@ async fn recount_customer(store: &dyn Store, row: &CustomerRow) -> Result<Recoun
     // The row may be older than entries that are being written meanwhile, so they are summed up to where it stands.
     let sums = store.ledger_sums(owner, customer.position).await?;
     let mut found = compare(row, &sums);
+    found.extend(compare_billing(store, row, &sums).await?);
     found.extend(compare_position(store, row).await?);
     for charge in store.unbalanced_charges(owner).await? {
         found.push((Subject::Charge { charge }, None));
     }
     let difference = |(subject, sides): (Subject, Option<(String, String)>)| {
         let (expected, found) = sides.unzip();
-        Difference { tenant: row.tenant.clone(), customer: customer.id, subject, expected, found }
+        Difference { tenant: row.tenant.clone(), customer: Some(customer.id), subject, expected, found }
     };
     Ok((row.tenant.clone(), sums, found.into_iter().map(difference).collect()))
 }
@@ -237,6 +282,30 @@ fn compare(row: &CustomerRow, sums: &[LedgerSum]) -> Vec<Found> {
     subjects.into_iter().filter_map(differing).collect()
 }
 
+/// What is wrong with the customer's invoices. They are read after the row, so where they differ and the row has moved on
+/// meanwhile, it is read again.
+async fn compare_billing(store: &dyn Store, row: &CustomerRow, sums: &[LedgerSum]) -> Result<Vec<Found>, StoreError> {
+    let mut found = billing::compare_invoices(store, row, sums).await?;
+    let mut seen = row.customer.position;
+    for _ in 0..MOST_READS {
+        if found.is_empty() {
+            break;
+        }
+        let Some(again) = read_again(store, row).await?.filter(|again| again.customer.position != seen) else { break };
+        seen = again.customer.position;
+        let sums = store.ledger_sums((again.customer.shard_key, again.customer.id), seen).await?;
+        found = billing::compare_invoices(store, &again, &sums).await?;
+    }
+    Ok(found)
+}
+
+/// The customer as it stands now. An erased one has another address by then, and is not found.
+async fn read_again(store: &dyn Store, row: &CustomerRow) -> Result<Option<CustomerRow>, StoreError> {
+    let scope = Scope { tenant: row.tenant.as_str().into(), customer: Some(row.customer.id) };
+    let key = CustomerKey { shard_key: row.customer.shard_key, ..CustomerKey::new(&scope.tenant, &row.external_id) };
+    store.customer(&scope, &key).await
+}
+
 /// Whether the ledger goes on behind where the customer stands. Entries that were written since the row was read moved
 /// the row as well, so it is read again.
 async fn compare_position(store: &dyn Store, row: &CustomerRow) -> Result<Option<Found>, StoreError> {
@@ -245,10 +314,8 @@ async fn compare_position(store: &dyn Store, row: &CustomerRow) -> Result<Option
     if last <= row.customer.position {
         return Ok(None);
     }
-    let scope = Scope { tenant: row.tenant.as_str().into(), customer: Some(row.customer.id) };
-    let key = CustomerKey { shard_key: owner.0, ..CustomerKey::new(&scope.tenant, &row.external_id) };
-    // An erased customer has another address by now, but was changed by being erased and stands where it should.
-    let Some(again) = store.customer(&scope, &key).await? else { return Ok(None) };
+    // An erased customer was changed by being erased and stands where it should.
+    let Some(again) = read_again(store, row).await? else { return Ok(None) };
     let position = again.customer.position;
     Ok((last > position).then(|| (Subject::Position, Some((last.to_string(), position.to_string())))))
 }

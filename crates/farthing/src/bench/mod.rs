@@ -5,6 +5,7 @@
 //! one, through the real API with a real API key. It writes made-up customers, so it refuses a database that has any.
 
 mod client;
+mod invoices;
 mod load;
 mod noop;
 mod process;
@@ -18,13 +19,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use invoices::{InvoicePlan, InvoiceReport, InvoiceRow, run_invoices};
 pub use noop::serve as serve_noop;
 pub use report::{Bound, Goal, Measured, Memory, Report, Row};
 pub use workload::Workload;
 
 use crate::auth::{Scope, key};
 use crate::clock::{Clock as _, SystemClock};
-use crate::store::{self, KeyRow, Page, StoreError};
+use crate::store::{self, KeyRow, Page, Store, StoreError};
 use client::Client;
 use load::{Tally, Window};
 use process::Server;
@@ -68,6 +70,9 @@ pub enum BenchError {
     /// The made-up customers could not be made.
     #[error("a customer could not be made: {0}")]
     Customer(String),
+    /// The result is not what it has to be.
+    #[error("{0}")]
+    Wrong(String),
     /// What cannot be.
     #[error("{0}; please report this")]
     Internal(String),
@@ -179,12 +184,19 @@ impl Drop for Directory {
     }
 }
 
+/// Opens a database that has no customers.
+async fn open_empty(address: &str) -> Result<Arc<dyn Store>, BenchError> {
+    let store = store::open(address).await?;
+    if store.all_customers(Page { after: None, limit: 1 }).await?.is_empty() {
+        Ok(store)
+    } else {
+        Err(BenchError::NotEmpty)
+    }
+}
+
 /// Makes an API key in a database that has no customers, and says which database it is.
 async fn make_key(address: &str) -> Result<(&'static str, key::Secret), BenchError> {
-    let store = store::open(address).await?;
-    if !store.all_customers(Page { after: None, limit: 1 }).await?.is_empty() {
-        return Err(BenchError::NotEmpty);
-    }
+    let store = open_empty(address).await?;
     let no_random = |error| BenchError::Internal(format!("the system gives no random bytes: {error}"));
     let secret = key::generate(false).map_err(no_random)?;
     let digest = key::digest(secret.expose()).ok_or_else(|| BenchError::Internal("a new key is none".to_owned()))?;

@@ -58,13 +58,18 @@ impl Server {
 
     /// How much memory it has in use, where the system tells it as Linux does.
     pub(super) fn memory(&self) -> Option<Memory> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()?)).ok()?;
-        let value = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-            line.split_whitespace().next()?.parse().ok()
-        };
-        Some(Memory { resident_kilobytes: value("VmRSS:")?, peak_kilobytes: value("VmHWM:")? })
+        memory_of(&self.process.id()?.to_string())
     }
+}
+
+/// How much memory a process has in use, by its id or `self`, where the system tells it as Linux does.
+pub(super) fn memory_of(process: &str) -> Option<Memory> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let value = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    Some(Memory { resident_kilobytes: value("VmRSS:")?, peak_kilobytes: value("VmHWM:")? })
 }
 
 /// The address in a line of the log that says where the server listens.

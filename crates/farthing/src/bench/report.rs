@@ -114,7 +114,7 @@ pub struct Goal {
 }
 
 impl Goal {
-    fn new(name: &'static str, bound: Bound, figure: Option<Decimal>) -> Self {
+    pub(super) fn new(name: &'static str, bound: Bound, figure: Option<Decimal>) -> Self {
         let met = figure.map(|figure| match bound {
             Bound::AtLeast(least) => figure >= least,
             Bound::Below(limit) => figure < limit,

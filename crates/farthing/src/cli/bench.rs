@@ -5,10 +5,14 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
-use super::{Database, Failure, Outcome, USUAL_DATABASE, columns, grouped, print, print_json};
-use crate::bench::{self, BenchError, Bound, Goal, Plan, Report, Row, Workload};
+use super::{Database, Failure, Outcome, USUAL_DATABASE, columns, counted, grouped, print, print_json};
+use crate::bench::{
+    self, BenchError, Bound, Goal, InvoicePlan, InvoiceReport, InvoiceRow, Plan, Report, Row, Workload,
+};
 
 /// What `--json` names standard output by.
 const STANDARD_OUTPUT: &str = "-";
@@ -17,7 +21,10 @@ const STANDARD_OUTPUT: &str = "-";
 const TITLES: [&str; 8] = ["", "CONNECTIONS", "PER SECOND", "LEAST", "MOST", "P50 MS", "P99 MS", "ERRORS"];
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Arguments {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// How many seconds each cell is measured.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3600), value_name = "SECONDS")]
     seconds: u64,
@@ -47,12 +54,111 @@ pub(super) struct Arguments {
     json: Option<PathBuf>,
 }
 
+/// What else can be measured.
+#[derive(Debug, Subcommand)]
+enum Other {
+    /// Close the month of made-up customers, and say what each takes
+    Invoices(InvoiceArguments),
+}
+
+#[derive(Debug, Args)]
+struct InvoiceArguments {
+    /// For how many customers; what each takes among the most is compared with what it takes among the fewest.
+    #[arg(
+        long,
+        default_values_t = [1_000, 100_000],
+        value_delimiter = ',',
+        value_parser = clap::value_parser!(u32).range(1..=10_000_000),
+        value_name = "CUSTOMERS"
+    )]
+    customers: Vec<u32>,
+    /// Have the invoices collected from cards, so that payments and what is to be done at the provider are written too.
+    #[arg(long)]
+    collect: bool,
+    /// How many batches may be under way at once.
+    #[arg(long, env = "FARTHING_LANES", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    lanes: u16,
+    /// Write the result to this file as JSON; `-` prints it instead of the table.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Measures the invoice run.
+async fn run_invoices(database: &Database, arguments: &InvoiceArguments) -> Result<Outcome, Failure> {
+    let plan = InvoicePlan {
+        database: (database.0 != USUAL_DATABASE).then(|| database.0.clone()),
+        customers: arguments.customers.iter().filter_map(|customers| usize::try_from(*customers).ok()).collect(),
+        collect: arguments.collect,
+        lanes: usize::from(arguments.lanes),
+    };
+    let style = ProgressStyle::with_template("{msg} {bar:30} {pos} of {len}, {per_sec}");
+    let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let mut tell = |what: &str, done: u64, total: u64| {
+        if bar.message() != what {
+            bar.reset();
+            bar.set_message(what.to_owned());
+        }
+        bar.set_length(total);
+        bar.set_position(done);
+    };
+    let report = bench::run_invoices(&plan, &mut tell).await;
+    bar.finish_and_clear();
+    let report = report.map_err(|error| Failure::Failed(error.to_string()))?;
+    show(&report, arguments.json.as_deref(), || invoice_tables(&report))?;
+    Ok(Outcome::Good)
+}
+
+fn invoice_tables(report: &InvoiceReport) -> String {
+    let kilobytes = |row: &InvoiceRow| row.peak_kilobytes.map_or_else(|| "-".to_owned(), grouped);
+    let row = |row: &InvoiceRow| {
+        vec![
+            grouped(row.customers),
+            grouped(row.charges),
+            grouped(row.milliseconds),
+            grouped(row.per_second),
+            grouped(row.microseconds_each),
+            kilobytes(row),
+        ]
+    };
+    let titles = ["CUSTOMERS", "CHARGES", "MS", "CUSTOMERS A SECOND", "MICROSECONDS EACH", "PEAK KB"];
+    let mut text = columns(&titles, 0, &report.rows.iter().map(row).collect::<Vec<_>>());
+    let goals: Vec<Vec<String>> = report.goals.iter().map(goal).collect();
+    text.push('\n');
+    text.push_str(&columns(&["GOALS", "FIGURE", "GOAL", ""], 1, &goals));
+    text.push_str(&format!(
+        "\nfarthing {} ({} build) on {}, {} processors, {}{}; every customer has one invoice\n",
+        report.version,
+        report.build,
+        report.database,
+        report.processors,
+        counted(u64::try_from(report.lanes).unwrap_or_default(), "lane"),
+        if report.collect { ", collected from cards" } else { "" },
+    ));
+    text
+}
+
+/// Shows a result as a table, or as JSON on standard output, and writes it to a file where one is named.
+fn show(report: &impl Serialize, json: Option<&Path>, table: impl FnOnce() -> String) -> Result<(), Failure> {
+    match json {
+        Some(file) if file.as_os_str() == STANDARD_OUTPUT => print_json(report),
+        file => {
+            if let Some(file) = file {
+                write_json(report, file)?;
+            }
+            print(&table())
+        }
+    }
+}
+
 /// Measures in a database of its own: without one that is not the usual one, in a temporary SQLite file.
 pub(super) async fn run(database: &Database, arguments: Arguments) -> Result<Outcome, Failure> {
-    let plan = plan(database, &arguments);
     if cfg!(debug_assertions) {
         eprintln!("this is a debug build, whose figures say nothing: measure with cargo run --release -- bench");
     }
+    if let Some(Other::Invoices(arguments)) = &arguments.other {
+        return run_invoices(database, arguments).await;
+    }
+    let plan = plan(database, &arguments);
     // A runtime of one thread: the load generator shares the machine with what it measures.
     let measuring = tokio::task::spawn_blocking(move || {
         let runtime =
@@ -61,15 +167,7 @@ pub(super) async fn run(database: &Database, arguments: Arguments) -> Result<Out
     });
     let report = measuring.await.map_err(|error| Failure::Failed(format!("the benchmark broke off: {error}")))?;
     let report = report.map_err(|error| Failure::Failed(error.to_string()))?;
-    match &arguments.json {
-        Some(file) if file.as_os_str() == STANDARD_OUTPUT => print_json(&report)?,
-        file => {
-            if let Some(file) = file {
-                write_json(&report, file)?;
-            }
-            print(&tables(&report))?;
-        }
-    }
+    show(&report, arguments.json.as_deref(), || tables(&report))?;
     Ok(if report.errors == 0 { Outcome::Good } else { Outcome::Bad })
 }
 
@@ -92,7 +190,7 @@ fn plan(database: &Database, arguments: &Arguments) -> Plan {
     }
 }
 
-fn write_json(report: &Report, path: &Path) -> Result<(), Failure> {
+fn write_json(report: &impl Serialize, path: &Path) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::Failed(format!("{} cannot be written: {error}", path.display()));
     let mut file = File::create(path).map_err(failed)?;
     serde_json::to_writer_pretty(&mut file, report).map_err(|error| failed(error.into()))?;

@@ -9,6 +9,7 @@ mod check;
 mod demo;
 mod events;
 mod import;
+mod jobs;
 mod keys;
 mod migrate;
 mod reconcile;
@@ -70,6 +71,8 @@ enum Command {
     Verify(verify::Arguments),
     /// List what the payment provider told and could not be applied, and try it again
     Events(events::Arguments),
+    /// Say what is due and what is stuck, or do what is due
+    Jobs(jobs::Arguments),
     /// Compare payments with the provider's, and repair what webhooks lost
     Reconcile(reconcile::Arguments),
     /// Copy the database to a new file while it is in use (SQLite)
@@ -121,6 +124,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Import(arguments) => import::run(&database, arguments).await,
         Command::Verify(arguments) => verify::run(&database, &arguments).await,
         Command::Events(arguments) => events::run(&database, arguments).await,
+        Command::Jobs(arguments) => jobs::run(&database, arguments).await,
         Command::Reconcile(arguments) => reconcile::run(&database, arguments).await,
         Command::Backup(arguments) => backup::backup(&database, &arguments).await,
         Command::Restore(arguments) => backup::restore(&database, &arguments).await,

@@ -73,7 +73,7 @@ fn summary(report: &Report) -> String {
     let mut text = columns(&["TENANT", "ASSET", "GRANTED", "OWED", "CHARGED", "LAPSED", "WALLETS"], 2, &rows);
     let customers = counted(report.customers, "customer");
     text.push_str(&match report.differences {
-        0 => format!("{customers} recounted: every wallet and debt is what the ledger says\n"),
+        0 => format!("{customers} recounted: every wallet, debt and invoice is what the ledger says\n"),
         many => format!("{customers} recounted: {}\n", counted(many, "difference")),
     });
     text

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use engine::{AfterDunning, Asset, Billing, Dunning, Money, TaxRate};
+use engine::{AfterDunning, Asset, Billing, Dunning, Money, TaxRate, UsageInvoices};
 
 use super::section::Section;
 
@@ -15,6 +15,9 @@ const DEFAULT_DAYS_UNTIL_DUE: u16 = 30;
 
 const ENDS: [(&str, AfterDunning); 3] =
     [("cancel", AfterDunning::Cancel), ("unpaid", AfterDunning::Unpaid), ("past_due", AfterDunning::PastDue)];
+
+const USAGE_INVOICES: [(&str, UsageInvoices); 2] =
+    [("on_demand", UsageInvoices::OnDemand), ("monthly", UsageInvoices::Monthly)];
 
 /// The least that Stripe charges, in minor units (<https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts>).
 const MINIMUMS: [(&str, i64); 24] = [
@@ -52,10 +55,12 @@ pub(crate) fn read_billing(root: &mut Section<'_>) -> Billing {
         minimums: MINIMUMS.into_iter().map(minimum).collect(),
         dunning: Dunning::default(),
         days_until_due: DEFAULT_DAYS_UNTIL_DUE,
+        usage_invoices: UsageInvoices::default(),
     };
     let Some(mut section) = root.section("billing", "[billing]") else { return billing };
     let days = section.integer("days_until_due", 0..=MOST_DAYS_UNTIL_DUE).and_then(|days| u16::try_from(days).ok());
     billing.days_until_due = days.unwrap_or(DEFAULT_DAYS_UNTIL_DUE);
+    billing.usage_invoices = section.choice("usage_invoices", &USAGE_INVOICES).unwrap_or_default();
     let taxes = section.sections("taxes", "tax", MOST_TAXES);
     billing.taxes = taxes.into_iter().filter_map(read_tax).collect();
     let own: BTreeMap<Asset, i64> =

@@ -62,6 +62,22 @@ impl Jobs {
         Ok(passed.went_on)
     }
 
+    /// The same for whoever wants to see it: those of whom something was due by `until`, or by now; `progress` hears of each.
+    ///
+    /// # Errors
+    /// What the store fails with.
+    pub async fn pass_time_by(
+        &self,
+        until: Option<Timestamp>,
+        progress: &mut (dyn FnMut(&Passed) + Send),
+    ) -> Result<Passed, JobError> {
+        let (whose, mut passed) = (self.unheld(), Passed::default());
+        let now = self.time_of(&whose);
+        let until = until.map_or(now, |until| until.min(now));
+        self.pass_time_until(&whose, until, &mut passed, progress).await?;
+        Ok(passed)
+    }
+
     /// Tells those of whom something was due by then, and adds up what comes of it; `progress` hears of each.
     pub(super) async fn pass_time_until(
         &self,
@@ -137,11 +153,7 @@ impl Jobs {
         let now = self.now(&due.tenant);
         self.app.store.postpone_due(&key, now.checked_add(STUCK).unwrap_or(now)).await?;
         metrics::counter!("farthing_dues_total", "outcome" => "stuck").increment(1);
-        Ok(Told::Stuck(match error {
-            JobError::Service(ServiceError::Refused(refusal)) => refusal.code(),
-            JobError::Missing(_) => "tenant_not_served",
-            _ => "unavailable",
-        }))
+        Ok(Told::Stuck(error.code()))
     }
 }
 

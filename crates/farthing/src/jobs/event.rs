@@ -7,6 +7,7 @@ use engine::id::Kind;
 use engine::report::PaymentReport;
 use engine::{Command, Heard, PayerChange, PaymentStep, PublicId, Refusal};
 use futures_util::future::join_all;
+use jiff::Timestamp;
 
 use super::{AT_ONCE, JobError, Jobs, LEASE, backoff};
 use crate::provider::{Notice, ProviderError};
@@ -55,18 +56,29 @@ impl Jobs {
 
     /// Claims up to so many events that are due.
     pub(super) async fn claim_events_of(&self, whose: &Whose, most: i64) -> Result<Vec<EventRow>, StoreError> {
+        self.claim_events_by(whose, self.time_of(whose), most).await
+    }
+
+    /// The same, of those that were due by then.
+    pub(super) async fn claim_events_by(
+        &self,
+        whose: &Whose,
+        by: Timestamp,
+        most: i64,
+    ) -> Result<Vec<EventRow>, StoreError> {
         let mut claimed = Vec::new();
         if most > 0 {
             let now = self.time_of(whose);
             let until = now.checked_add(LEASE).unwrap_or(now);
-            for (tenant, id, seen) in self.app.store.due_events(whose, now, most).await? {
+            for (tenant, id, seen) in self.app.store.due_events(whose, by, most).await? {
                 claimed.extend(self.app.store.claim_event(&tenant, &id, seen, until).await?);
             }
         }
         Ok(claimed)
     }
 
-    pub(super) async fn apply_event(&self, event: &EventRow) {
+    /// Applies an event; how it stands then.
+    pub(super) async fn apply_event(&self, event: &EventRow) -> EventState {
         let now = self.now(&event.tenant);
         let (state, error, due_at) = match self.try_event(event).await {
             Ok(Applied::Done) => (EventState::Applied, None, now),
@@ -89,6 +101,7 @@ impl Jobs {
         if let Err(error) = self.app.store.settle_event(tenant, id, state, error.as_deref(), due_at).await {
             tracing::error!(event = "store_failed", %error);
         }
+        state
     }
 
     async fn try_event(&self, row: &EventRow) -> Result<Applied, Fault> {

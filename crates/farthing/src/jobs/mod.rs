@@ -6,6 +6,7 @@
 
 mod due;
 mod event;
+mod foreground;
 mod outbox;
 mod payer;
 mod reconcile;
@@ -27,6 +28,7 @@ use crate::service::{Answer, Request, ServiceError};
 use crate::store::{CustomerKey, EffectRow, ExchangeRow, SettledEffect, StoreError, Whose};
 
 pub use due::Passed;
+pub use foreground::Done;
 pub use reconcile::{Difference, Finding, Reconciled};
 
 /// The provider of each tenant that has one.
@@ -73,6 +75,20 @@ pub enum JobError {
     /// What it is about is not there.
     #[error("{0} is not there")]
     Missing(&'static str),
+}
+
+impl JobError {
+    /// A word for it that never changes.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Service(ServiceError::Refused(refusal)) => refusal.code(),
+            Self::Service(_) | Self::Store(_) => "unavailable",
+            Self::Provider(_) => "provider_unavailable",
+            Self::NoProvider => "no_provider",
+            Self::Missing(_) => "missing",
+        }
+    }
 }
 
 impl Jobs {

@@ -7,7 +7,7 @@ use engine::id::Kind;
 use engine::report::{Failure, PaymentReport};
 use engine::{Collection, Command, Effect, Ending, Heard, Payment, PaymentState, PaymentStep, PublicId, Purpose};
 use futures_util::future::join_all;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -32,26 +32,42 @@ impl Jobs {
 
     /// Claims up to so many effects that are due.
     pub(super) async fn claim_effects_of(&self, whose: &Whose, most: i64) -> Result<Vec<EffectRow>, StoreError> {
+        self.claim_effects_by(whose, self.time_of(whose), most).await
+    }
+
+    /// The same, of those that were due by then.
+    pub(super) async fn claim_effects_by(
+        &self,
+        whose: &Whose,
+        by: Timestamp,
+        most: i64,
+    ) -> Result<Vec<EffectRow>, StoreError> {
         let mut claimed = Vec::new();
         if most > 0 {
             let now = self.time_of(whose);
             let until = now.checked_add(LEASE).unwrap_or(now);
-            for (id, seen) in self.app.store.due_effects(whose, now, most).await? {
+            for (id, seen) in self.app.store.due_effects(whose, by, most).await? {
                 claimed.extend(self.app.store.claim_effect(id, seen, until).await?);
             }
         }
         Ok(claimed)
     }
 
-    pub(super) async fn do_effect(&self, row: &EffectRow) {
+    /// Does an effect; the code of the reason where it is to be tried again.
+    pub(super) async fn do_effect(&self, row: &EffectRow) -> Option<&'static str> {
         match self.perform(row).await {
-            Ok(()) => self.app.outbox.ended(),
+            Ok(()) => {
+                self.app.outbox.ended();
+                None
+            }
             Err(error) => {
+                let code = error.code();
                 tracing::warn!(event = "effect_postponed", tenant = &*row.tenant, effect = %row.id, attempts = row.attempts, %error);
                 let at = backoff(self.now(&row.tenant), row.attempts);
                 if let Err(error) = self.app.store.postpone_effect((row.shard_key, row.id), at).await {
                     tracing::error!(event = "store_failed", %error);
                 }
+                Some(code)
             }
         }
     }

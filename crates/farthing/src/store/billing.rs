@@ -39,6 +39,46 @@ pub struct DueCustomer {
     pub due_at: Timestamp,
 }
 
+/// The invoice numbers of a tenant.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InvoiceNumbers {
+    /// The tenant.
+    pub tenant: String,
+    /// The number that its next invoice gets.
+    pub next: i64,
+    /// How many invoices it has.
+    pub invoices: i64,
+    /// How many numbers they have.
+    pub distinct: i64,
+    /// The least of these; zero where there is none.
+    pub least: i64,
+    /// The greatest of these; zero where there is none.
+    pub greatest: i64,
+}
+
+/// What there is to do of one kind for a tenant.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Work {
+    /// The tenant.
+    pub tenant: String,
+    /// What it is of: `customer`, `effect` or `provider_event`.
+    pub of: String,
+    /// What it is: of customers `subscription`, `collection` or `usage`; of effects the kind of effect.
+    pub kind: String,
+    /// How many are due by the tenant's time.
+    pub due: i64,
+    /// Since when the first of them is.
+    pub oldest: Option<Timestamp>,
+    /// How many are due later.
+    pub later: i64,
+    /// When the first of those is.
+    pub next: Option<Timestamp>,
+    /// How many of all of them were tried before.
+    pub tried: i64,
+    /// How many nobody will try again by itself.
+    pub given_up: i64,
+}
+
 /// The tables of billing, by use case.
 #[async_trait]
 pub trait BillingStore: Send + Sync {
@@ -75,6 +115,10 @@ pub trait BillingStore: Send + Sync {
         among: Range<i32>,
         page: Page<(Timestamp, i32, Uuid)>,
     ) -> Result<Vec<DueCustomer>, StoreError>;
+    /// What there is to do, by tenant and kind, for an operator; where a tenant's clock is held, by that time.
+    async fn work(&self, now: Timestamp) -> Result<Vec<Work>, StoreError>;
+    /// The invoice numbers of every tenant that has any, for `verify`.
+    async fn invoice_numbers(&self) -> Result<Vec<InvoiceNumbers>, StoreError>;
     /// Has a customer told later that time has passed, when telling it now did not work.
     async fn postpone_due(&self, key: &CustomerKey, due_at: Timestamp) -> Result<(), StoreError>;
 }

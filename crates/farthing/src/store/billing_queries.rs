@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::super::billing::{BillingRow, BillingStore, DueCustomer};
+use super::super::billing::{BillingRow, BillingStore, DueCustomer, InvoiceNumbers, Work};
 use super::super::payments::Whose;
 use super::super::rows::{instant, json};
 use super::super::{Batch, CustomerKey, OperationRef, Page, Scope, StoreError, distinct};
@@ -152,15 +152,15 @@ impl BillingStore for Backend {
         let (at, bucket, id) =
             page.after.map_or((i64::MIN, -1, Uuid::nil()), |(at, bucket, id)| (at.as_microsecond(), bucket, id));
         let found: Vec<(i32, Uuid, String, String, i64)> = sqlx::query_as(concat!(
-            "SELECT d.shard_key, d.customer_id, d.tenant, k.external_id, d.due_at FROM (
+            "SELECT due.shard_key, due.customer_id, due.tenant, k.external_id, due.due_at FROM (
                  SELECT shard_key, customer_id, tenant, due_at FROM dues
                  WHERE due_at <= $1 AND (due_at, shard_key, customer_id) > ($5, $6, $7)
                        AND shard_key >= $8 AND shard_key < $9 AND tenant IS NOT NULL AND ",
             in_texts!("tenant", "3"),
             " AND ($4 = 1 OR NOT EXISTS (SELECT 1 FROM test_clocks AS held WHERE held.tenant = dues.tenant))
                  ORDER BY due_at, shard_key, customer_id LIMIT $2
-             ) AS d JOIN customers AS k ON k.shard_key = d.shard_key AND k.customer_id = d.customer_id
-             ORDER BY d.due_at, d.shard_key, d.customer_id"
+             ) AS due JOIN customers AS k ON k.shard_key = due.shard_key AND k.customer_id = due.customer_id
+             ORDER BY due.due_at, due.shard_key, due.customer_id"
         ))
         .bind(now.as_microsecond())
         .bind(page.limit)
@@ -177,6 +177,56 @@ impl BillingStore for Backend {
             Ok(DueCustomer { shard_key, customer_id, tenant, external_id, due_at: instant(due_at)? })
         };
         found.into_iter().map(due).collect()
+    }
+
+    async fn work(&self, now: Timestamp) -> Result<Vec<Work>, StoreError> {
+        type Columns = (String, String, String, i64, Option<i64>, i64, Option<i64>, i64, i64);
+        let found: Vec<Columns> = sqlx::query_as(concat!(
+            "SELECT w.tenant, w.thing, w.kind,
+                    CAST(SUM(CASE WHEN w.due_at <= COALESCE(held.now, $1) THEN 1 ELSE 0 END) AS BIGINT),
+                    MIN(CASE WHEN w.due_at <= COALESCE(held.now, $1) THEN w.due_at END),
+                    CAST(SUM(CASE WHEN w.due_at > COALESCE(held.now, $1) THEN 1 ELSE 0 END) AS BIGINT),
+                    MIN(CASE WHEN w.due_at > COALESCE(held.now, $1) THEN w.due_at END),
+                    CAST(SUM(w.tried) AS BIGINT), CAST(SUM(w.given_up) AS BIGINT)
+             FROM (
+                 SELECT tenant, 'customer' AS thing, kind, due_at, 0 AS tried, 0 AS given_up FROM dues
+                 UNION ALL
+                 SELECT tenant, 'effect', ",
+            json_of!("effect"),
+            "->>'kind', due_at, CASE WHEN attempts > 0 THEN 1 ELSE 0 END, 0 FROM effects
+                 WHERE state = 'due' AND attempts IS NOT NULL
+                 UNION ALL
+                 SELECT tenant, 'provider_event', 'provider_event', CASE WHEN state = 'due' THEN due_at END,
+                        CASE WHEN state = 'due' AND attempts > 0 THEN 1 ELSE 0 END,
+                        CASE WHEN state = 'dead' THEN 1 ELSE 0 END
+                 FROM provider_events WHERE state IN ('due', 'dead')
+             ) AS w LEFT JOIN test_clocks AS held ON held.tenant = w.tenant
+             GROUP BY w.tenant, w.thing, w.kind ORDER BY w.tenant, w.thing, w.kind"
+        ))
+        .bind(now.as_microsecond())
+        .fetch_all(&mut *self.shared().await?)
+        .await?;
+        let work = |(tenant, of, kind, due, oldest, later, next, tried, given_up): Columns| {
+            let (oldest, next) = (oldest.map(instant).transpose()?, next.map(instant).transpose()?);
+            Ok(Work { tenant, of, kind, due, oldest, later, next, tried, given_up })
+        };
+        found.into_iter().map(work).collect()
+    }
+
+    async fn invoice_numbers(&self) -> Result<Vec<InvoiceNumbers>, StoreError> {
+        // One statement, so that all of it is of one moment.
+        let found: Vec<(String, i64, i64, i64, i64, i64)> = sqlx::query_as(
+            "SELECT n.tenant, n.next, COUNT(i.number), COUNT(DISTINCT i.number), COALESCE(MIN(i.number), 0),
+                    COALESCE(MAX(i.number), 0)
+             FROM invoice_numbers AS n LEFT JOIN invoices AS i ON i.tenant = n.tenant
+             GROUP BY n.tenant, n.next ORDER BY n.tenant",
+        )
+        .fetch_all(&mut *self.shared().await?)
+        .await?;
+        let numbers = |(tenant, next, invoices, distinct, least, greatest): (String, i64, i64, i64, i64, i64)| {
+            InvoiceNumbers { tenant, next, invoices, distinct, least, greatest }
+        };
+        Ok(found.into_iter().map(numbers).collect())
     }
 
     async fn postpone_due(&self, key: &CustomerKey, due_at: Timestamp) -> Result<(), StoreError> {
@@ -340,7 +390,8 @@ async fn write_invoice_changes(connection: &mut Connection, batch: &Batch) -> Re
         " WHERE ",
         in_buckets!("i.shard_key", "2"),
         " AND i.shard_key = CAST(t.value->>'s' AS INT) AND i.id = ",
-        uuid!("i")
+        uuid!("i"),
+        few!()
     ))
     .bind(text(&changes.into_values().collect::<Vec<_>>())?)
     .bind(buckets(&batch.buckets()))
@@ -413,6 +464,8 @@ async fn write_dues(connection: &mut Connection, batch: &Batch) -> Result<(), sq
             uuid!("c"),
             " FROM ",
             rows!("1"),
+            " WHERE true",
+            few!(),
             ")"
         ))
         .bind(text(&nothing)?)

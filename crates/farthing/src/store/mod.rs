@@ -23,7 +23,7 @@ use engine::{
 use jiff::Timestamp;
 use uuid::Uuid;
 
-pub use billing::{BillingRow, BillingStore, DueCustomer};
+pub use billing::{BillingRow, BillingStore, DueCustomer, InvoiceNumbers, Work};
 pub use notices::{NoticeOrder, NoticeRow, NoticeStore};
 pub use payments::{
     EffectEnd, EffectResult, EffectRow, EventRow, EventState, ExchangeRow, PaymentRow, PaymentStore, SettledEffect,

@@ -599,7 +599,8 @@ async fn settle_effects<'a>(
         in_buckets!("e.shard_key", "2"),
         " AND e.shard_key = CAST(t.value->>'s' AS INT) AND e.id = ",
         uuid!("i"),
-        " AND e.state = 'due'"
+        " AND e.state = 'due'",
+        few!()
     ))
     .bind(text(&written.collect::<Vec<_>>())?)
     .bind(buckets(&touched))

@@ -796,7 +796,8 @@ async fn end_grants(connection: &mut Connection, batch: &Batch) -> Result<(), sq
         in_buckets!("g.shard_key", "2"),
         " AND g.shard_key = CAST(t.value->>'s' AS INT) AND g.id = ",
         uuid!("i"),
-        " AND g.ended IS NULL"
+        " AND g.ended IS NULL",
+        few!()
     ))
     .bind(text(&ended.into_values().collect::<Vec<_>>())?)
     .bind(buckets(&batch.buckets()))

@@ -26,6 +26,12 @@ macro_rules! for_each {
         concat!(" CROSS JOIN ", $table, " AS ", $alias, " ON ", $($condition),+)
     };
 }
+/// Nothing: SQLite looks for the rows handed in anyway.
+macro_rules! few {
+    () => {
+        ""
+    };
+}
 macro_rules! uuid {
     ($field:literal) => {
         concat!("unhex(t.value->>'", $field, "', '-')")

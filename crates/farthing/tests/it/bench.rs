@@ -110,3 +110,32 @@ async fn everything_is_measured_on_postgresql_and_never_in_books_that_are_in_use
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(message.contains("the database has customers already"), "{message}");
 }
+
+#[tokio::test]
+async fn an_invoice_run_is_measured_on_both_databases() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let postgres = postgres::shared().create_database().await;
+    for (database, more) in [(None, None), (Some(postgres), Some("--collect"))] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_farthing"));
+        command.args(["bench", "invoices", "--customers", "20,60", "--json", "-"]).args(more);
+        command.args(database.iter().flat_map(|database| ["--database", database]));
+        let output = command.current_dir(&directory).env_remove("FARTHING_DATABASE").output().expect("the binary runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).expect("the result is JSON");
+        let rows = report["rows"].as_array().expect("rows");
+        let made: Vec<_> = rows.iter().map(|row| (row["customers"].as_u64(), row["invoices"].as_u64())).collect();
+        assert_eq!(made, [(Some(20), Some(20)), (Some(60), Some(60))]);
+        assert!(rows.iter().all(|row| row["per_second"].as_u64() > Some(0)), "{report}");
+        assert!(rows.iter().all(|row| row["peak_kilobytes"].as_u64() > Some(1_000)), "{report}");
+        assert_eq!((&report["collect"], report["goals"].as_array().map(Vec::len)), (&more.is_some().into(), Some(2)));
+        assert!(report["goals"][0]["figure"].is_string(), "{report}");
+        // It has customers now, in a database that is not its own.
+        if let Some(database) = &database {
+            let again = Command::new(env!("CARGO_BIN_EXE_farthing"))
+                .args(["bench", "invoices", "--database", database])
+                .output()
+                .expect("the binary runs");
+            assert!(String::from_utf8_lossy(&again.stderr).contains("the database has customers already"));
+        }
+    }
+}

@@ -1,9 +1,12 @@
 //! `farthing verify`: whatever is tampered with in the books is found and named.
 
+use engine::{Asset, Command, InvoiceStep, ItemRequest, Money};
+use farthing::clock::Clock;
 use serde_json::Value;
 
 use crate::cli_program::Program;
 use crate::databases::{Database, on_both};
+use crate::shop::Shop;
 
 /// Jane with ten dollars, of which four are spent, and joan, who owes two.
 async fn books(database: &Database) -> Program {
@@ -39,7 +42,7 @@ async fn sound_books_are_summed_up_by_tenant_and_asset() {
         // Granted and owed are charged, lapsed and wallets together.
         assert_eq!(lines.next().unwrap(), ["assistant", "USD", "10", "2.000001", "6", "0", "6.000001"]);
         assert_eq!(lines.next().unwrap(), ["assistant", "use", "6", "0", "0", "0", "6"]);
-        assert_eq!(lines.next().unwrap().concat(), "2customersrecounted:everywalletanddebtiswhattheledgersays");
+        assert_eq!(lines.next().unwrap().concat(), "2customersrecounted:everywallet,debtandinvoiceiswhattheledgersays");
 
         let json = program.run(&["verify", "--json"]);
         let json: Value = serde_json::from_str(&json.assert_code(0).out).unwrap();
@@ -100,6 +103,71 @@ async fn what_is_tampered_with_is_named() {
         database.execute("DELETE FROM charges WHERE quantity = 333333000000").await;
         let gone = program.run(&["verify"]);
         assert!(gone.assert_code(1).out.contains(&format!("{of_jane}charge ")), "{}", gone.out);
+    })
+    .await;
+}
+
+/// An invoice of a dollar, of which ten cents were taken back, and one that is left open.
+async fn invoiced(database: &Database) -> Shop {
+    let shop = Shop::selling(database.another().await, |_| {}).await;
+    shop.create("jane").await;
+    for (title, minor) in [("set-up", 100), ("training", 50)] {
+        let price = Money { minor, currency: Asset::new("USD") };
+        let item = ItemRequest { id: shop.clock.new_id(), title: title.into(), price, quantity: 1 };
+        shop.execute("jane", Command::AddItem(item)).await.expect("it is billed");
+        shop.execute("jane", Command::InvoiceUsage).await.expect("it is invoiced");
+        shop.clock.advance(31 * 24 * 3_600);
+    }
+    let invoice = shop.customer("jane").await.customer.state.invoices[0].id;
+    let credit = InvoiceStep::Credit { id: shop.clock.new_id(), minor: 10, reason: None };
+    shop.execute("jane", Command::StepInvoice { invoice, step: credit }).await.expect("it is taken back");
+    shop
+}
+
+#[tokio::test]
+async fn whatever_is_wrong_with_invoices_is_found() {
+    on_both(async |database| {
+        let shop = invoiced(&database).await;
+        let program = Program::on(shop.database.address());
+        program.run(&["verify"]).assert_code(0);
+        for (damage, repair, said) in [
+            (
+                "UPDATE invoices SET invoice = replace(invoice, '\"subtotal\":100', '\"subtotal\":101')",
+                "UPDATE invoices SET invoice = replace(invoice, '\"subtotal\":101', '\"subtotal\":100')",
+                ": invoice ",
+            ),
+            (
+                "UPDATE invoices SET standing = replace(standing, '\"due\":90', '\"due\":80')",
+                "UPDATE invoices SET standing = replace(standing, '\"due\":80', '\"due\":90')",
+                ": invoice ",
+            ),
+            (
+                "UPDATE credit_notes SET credit_note = replace(credit_note, '\"minor\":10', '\"minor\":11')",
+                "UPDATE credit_notes SET credit_note = replace(credit_note, '\"minor\":11', '\"minor\":10')",
+                ": invoice ",
+            ),
+            (
+                "UPDATE entries SET amount = amount + 5 WHERE kind = 'credit_note'",
+                "UPDATE entries SET amount = amount - 5 WHERE kind = 'credit_note'",
+                ": open invoices USD: ",
+            ),
+            (
+                "UPDATE invoices SET number = 3 WHERE number = 2",
+                "UPDATE invoices SET number = 2 WHERE number = 3",
+                "tenant acme: invoice numbers: expected is 1 to 2, stored is 2 from 1 to 3",
+            ),
+            (
+                "UPDATE invoice_numbers SET next = 9",
+                "UPDATE invoice_numbers SET next = 3",
+                "tenant acme: invoice numbers: expected is 1 to 8",
+            ),
+        ] {
+            shop.database.execute(damage).await;
+            let ended = program.run(&["verify"]);
+            assert!(ended.assert_code(1).out.contains(said), "{damage}: {}", ended.out);
+            shop.database.execute(repair).await;
+            program.run(&["verify"]).assert_code(0);
+        }
     })
     .await;
 }

@@ -78,7 +78,7 @@ const MAY_IMPORT: [(&str, &[&str]); 26] = [
     ("jobs", &["app", "clock", "config", "notify", "outbox", "provider", "service", "store", "telemetry"]),
     ("connection", &["app", "auth", "config", "jobs", "provider"]),
     // What a person starts.
-    ("bench", &["app", "auth", "clock", "config", "server", "service", "store", "telemetry", "tls", "verify"]),
+    ("bench", &["app", "auth", "clock", "config", "jobs", "server", "service", "store", "telemetry", "tls", "verify"]),
     (
         "demo",
         &["app", "auth", "clock", "config", "connection", "server", "service", "store", "telemetry", "tls", "verify"],

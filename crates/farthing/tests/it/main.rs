@@ -37,6 +37,7 @@ mod dialect_ciris;
 mod differential;
 mod freshness;
 mod harness;
+mod invoice_run;
 mod layers;
 mod operation_keys;
 mod product;

@@ -19,12 +19,14 @@ const REFERENCE_TABLES: [(&str, &str); 7] = [
 ];
 
 /// Statements that ask every machine on purpose, and why.
-const CROSS_SHARD: [(&str, &str); 15] = [
+const CROSS_SHARD: [(&str, &str); 17] = [
     ("payment_of_reference", "a webhook names a payment by what the provider calls it"),
     ("payer_of_reference", "a webhook names a customer by what the provider calls it"),
     ("due_effects", "one looks for what is due wherever it is; each is then claimed in its own bucket"),
     ("next_due", "one asks when something of a tenant in test mode is due next"),
     ("due_customers", "the same, for customers of whom something is due"),
+    ("work", "an operator asks what there is to do, wherever it is"),
+    ("invoice_numbers", "verify counts the invoices of each tenant"),
     ("due_events", "the same, for what providers told"),
     ("events", "an operator lists what a provider told"),
     ("forget_events", "once in a while old events are forgotten, wherever they are"),

@@ -20,15 +20,20 @@ const BINARY: &str = env!("CARGO_BIN_EXE_farthing");
 const TENANT_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/assistant.toml");
 
 /// A server process on a database.
-struct Server {
+pub(crate) struct Server {
     process: Child,
     address: String,
 }
 
 impl Server {
     fn start(database: &str) -> Self {
+        Self::start_with(TENANT_FILE, database)
+    }
+
+    /// The same, for the tenant of another file.
+    pub(crate) fn start_with(tenant_file: &str, database: &str) -> Self {
         let mut process = Command::new(BINARY)
-            .args(["serve", TENANT_FILE, "--listen", "127.0.0.1:0", "--database", database])
+            .args(["serve", tenant_file, "--listen", "127.0.0.1:0", "--database", database])
             .args(["--sandbox-listen", "off"])
             .stderr(Stdio::piped())
             .spawn()
@@ -44,13 +49,13 @@ impl Server {
     }
 
     /// As `kill -9` does.
-    fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.process.kill().expect("the process is killed");
         self.process.wait().expect("the process is gone");
     }
 
     /// As `kill` does: the server answers what it accepted and ends well.
-    fn terminate(mut self) {
+    pub(crate) fn terminate(mut self) {
         let id = self.process.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill runs").success());
         let ended = self.process.wait().expect("the process ends");
