@@ -212,7 +212,7 @@ pub async fn run_invoices(plan: &InvoicePlan, progress: Progress<'_>) -> Result<
 fn goals(rows: &[InvoiceRow]) -> Vec<Goal> {
     let fewest = rows.iter().min_by_key(|row| row.customers);
     let most = rows.iter().max_by_key(|row| row.customers);
-    let each = |row: Option<&InvoiceRow>| row.and_then(|row| Decimal::try_from(row.microseconds_each).ok());
+    let each = |row: Option<&InvoiceRow>| row.map(|row| Decimal::from(row.microseconds_each));
     let ratio = match (each(most), each(fewest)) {
         (Some(most), Some(fewest)) if rows.len() > 1 => most.checked_div(fewest),
         _ => None,
