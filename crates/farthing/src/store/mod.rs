@@ -17,8 +17,8 @@ use async_trait::async_trait;
 use engine::invoice::{CreditNote, Invoice, InvoiceChange};
 use engine::subscription::Subscription;
 use engine::{
-    Asset, Charge, Customer, DueKind, EffectRecord, Entry, GrantEnd, GrantRecord, HoldRecord, Micros, NoticeRecord, Payment,
-    Profile,
+    Asset, Charge, Customer, DueKind, EffectRecord, Entry, GrantEnd, GrantRecord, HoldRecord, Micros, NoticeRecord,
+    Payment, Profile,
 };
 use jiff::Timestamp;
 use uuid::Uuid;
