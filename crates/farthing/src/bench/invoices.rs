@@ -372,6 +372,7 @@ impl Run {
                 dimensions: model.map(|model| ("model".to_owned(), model.to_owned())).into_iter().collect(),
                 occurred_at: self.after(u16::try_from(number).unwrap_or_default(), 12),
                 metadata: None,
+                own_amount: None,
             }
         };
         (0..CHARGES).map(used).collect()

@@ -61,6 +61,7 @@ fn used(clock: &TestClock, minutes: &str, at: &str) -> Command {
         dimensions: std::collections::BTreeMap::new(),
         occurred_at: at.parse().expect("a time"),
         metadata: None,
+        own_amount: None,
     }])
 }
 
