@@ -90,18 +90,22 @@ fn add_problems(path: &str, operation: &mut Operation) {
         RefOr::T(parameter) => parameter.name == "Idempotency-Key",
         RefOr::Ref(_) => false,
     });
-    let collects = writes
-        && ["/purchases", "/payment_methods", "/top_up", "/subscriptions"].iter().any(|part| path.contains(part));
+    // A preview is refused as what it is of would be.
+    let tries = writes || path.ends_with("/preview");
+    let counts = writes && ["/v1/charges", "/v1/holds"].iter().any(|part| path.starts_with(part));
+    let collects =
+        tries && ["/purchases", "/payment_methods", "/top_up", "/subscriptions"].iter().any(|part| path.contains(part));
     for (may_happen, status, description) in [
         (!open, "400", "The request is not well formed"),
         (!open, "401", "The caller is not known"),
         (!open, "403", "The caller may not, or the customer is suspended or closed"),
         (names, "404", "There is no such thing"),
         (collects, "402", "There is no payment method, or it was declined"),
-        (writes, "409", "Something stands in the way: a key under way, a hold that has ended"),
+        (tries, "409", "Something stands in the way: a key under way, a hold that has ended"),
         (has_body, "413", "The body is too large"),
         (has_body, "415", "The body is not JSON"),
         (names, "422", "The request is well formed and cannot be done"),
+        (counts, "429", "A limit leaves less"),
         (path != "/health/live", "503", "Nothing was done, or whether it was done is unknown; try again"),
     ] {
         let responses = &mut operation.responses.responses;

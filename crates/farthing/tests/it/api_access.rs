@@ -22,6 +22,10 @@ fn requests(app: &TestApp) -> Vec<(Scope, TestRequest)> {
         "/v1/customers/jane/charges",
         "/v1/customers/jane/grants",
         "/v1/customers/jane/usage",
+        "/v1/customers/jane/subscriptions",
+        "/v1/customers/jane/entitlements",
+        "/v1/customers/jane/notices",
+        "/v1/notices",
     ] {
         requests.push((Scope::Read, app.request("GET", path)));
     }
@@ -33,6 +37,7 @@ fn requests(app: &TestApp) -> Vec<(Scope, TestRequest)> {
         ("/v1/events", charge.clone()),
         ("/v1/holds", charge.clone()),
         ("/v1/customers/jane/grants", json!({"amount": 1, "kind": "paid"})),
+        ("/v1/customers/jane/items", json!({"title": "Training", "price": 1})),
     ] {
         requests.push((Scope::Write, post(path, body)));
     }
@@ -122,7 +127,18 @@ async fn a_customers_token_reads_that_customer_alone() {
             let charge = app.charge(customer, "minutes", "1").await.is(201);
             let hold = json!({"customer": customer, "meter": "minutes", "quantity": 1});
             let hold = app.post("/v1/holds", hold).await.is(201);
-            let own = ["", "/wallet", "/wallet/statement", "/entries", "/charges", "/grants", "/usage"];
+            let own = [
+                "",
+                "/wallet",
+                "/wallet/statement",
+                "/entries",
+                "/charges",
+                "/grants",
+                "/usage",
+                "/subscriptions",
+                "/entitlements",
+                "/notices",
+            ];
             let mut of_customer: Vec<String> =
                 own.iter().map(|part| format!("/v1/customers/{customer}{part}")).collect();
             let (charge, hold) = (text(&charge, "id"), text(&hold, "id"));

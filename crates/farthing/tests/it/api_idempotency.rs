@@ -25,6 +25,12 @@ async fn writes(app: &TestApp) -> Vec<Write> {
         let hold = json!({"customer": "jane", "meter": "minutes", "quantity": 4});
         holds.push(text(&app.post("/v1/holds", hold).await.is(201), "id").to_owned());
     }
+    app.create("jill").await;
+    let basic = |quantity: u32| json!({"plan": "basic", "quantity": quantity, "by_invoice": true});
+    let subscription = app.post("/v1/customers/jane/subscriptions", basic(1)).await.is(201);
+    let of_subscription = |verb: &str| format!("/v1/subscriptions/{}/{verb}", text(&subscription, "id"));
+    let (now, later) = (json!({"at_period_end": false}), json!({"resumes_at": "2026-03-09T00:00:00Z"}));
+    let item = |price: u32| json!({"title": "Training", "price": price});
     let post = |path: &str, status, body, other| Write { path: path.to_owned(), method: "POST", body, other, status };
     let minutes = |quantity: u32| json!({"customer": "jane", "meter": "minutes", "quantity": quantity});
     let batch = |quantity| json!({"charges": [minutes(quantity), minutes(quantity + 1)]});
@@ -50,6 +56,13 @@ async fn writes(app: &TestApp) -> Vec<Write> {
         post(&format!("/v1/holds/{}/capture", holds[1]), 200, used(1), used(2)),
         post(&format!("/v1/holds/{}/settle", holds[2]), 200, used(1), used(2)),
         post(&format!("/v1/holds/{}/release", holds[3]), 200, Value::Null, Value::Null),
+        post("/v1/customers/jill/subscriptions", 201, basic(1), basic(2)),
+        post(&format!("{own}/items"), 201, item(1), item(2)),
+        post(&of_subscription("change"), 200, json!({"quantity": 2}), json!({"quantity": 3})),
+        post(&of_subscription("cancel"), 200, json!({}), now),
+        post(&of_subscription("keep"), 200, Value::Null, Value::Null),
+        post(&of_subscription("pause"), 200, json!({}), later),
+        post(&of_subscription("resume"), 200, Value::Null, Value::Null),
     ]
 }
 
@@ -101,6 +114,7 @@ async fn a_repeat_while_the_first_is_under_way_is_refused() {
             let about = match write.path.split('/').collect::<Vec<_>>()[2..] {
                 ["customers", customer, ..] => customer,
                 ["holds", hold, _] => hold,
+                ["subscriptions", subscription, _] => subscription,
                 _ if write.path.ends_with("batch") || write.body.is_array() => "",
                 _ => "jane",
             };

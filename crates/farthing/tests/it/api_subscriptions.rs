@@ -193,6 +193,43 @@ async fn a_first_payment_is_finished_in_the_browser_when_the_bank_asks() {
 }
 
 #[tokio::test]
+async fn of_many_who_subscribe_a_customer_at_once_one_does() {
+    on_both(async |database| {
+        let (app, sandbox) = shop(database).await;
+        app.create("jane").await;
+        let at_once = ["pro", "team", "trial", "pro"].map(async |plan| {
+            app.post("/v1/customers/jane/subscriptions", json!({"plan": plan, "by_invoice": true})).await.status
+        });
+        let mut statuses = futures_util::future::join_all(at_once).await;
+        statuses.sort_unstable();
+        assert_eq!(statuses, [201, 409, 409, 409]);
+        assert_eq!(list(&app.get("/v1/customers/jane/subscriptions").await.is(200), "data").len(), 1);
+        sandbox.stop().await;
+    })
+    .await;
+}
+
+/// The answer is lost and so is the provider's: the same key finds the one subscription and its one payment.
+#[tokio::test]
+async fn a_repeat_finds_what_became_of_a_first_payment() {
+    on_both(async |database| {
+        let (app, sandbox) = shop(database).await;
+        with_card(&app, "jane", "pm_card_visa").await;
+        let own = "/v1/customers/jane/subscriptions";
+        let body = json!({"plan": "pro", "operation_key": "s1"});
+        let lost = tokio::time::timeout(Duration::from_millis(1), app.post(own, body.clone())).await;
+        drop(lost);
+        let again = app.post(own, body.clone()).await.is(201);
+        assert_eq!(text(&until_state(&app, &again, "active").await["invoice"], "state"), "paid");
+        assert_eq!(app.post(own, body).await.is(201)["id"], again["id"]);
+        assert_eq!(sandbox.all("payment_intents").await.len(), 1);
+        books::assert_balanced(&*app.app.store).await;
+        sandbox.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_card_on_file_pays_at_once_and_a_page_takes_it_too() {
     on_both(async |database| {
         let (app, sandbox) = shop(database).await;

@@ -102,6 +102,10 @@ on = "created"
 unit = "use"
 amount = "3"
 
+[[plans]]
+name = "basic"
+price = "10"
+
 [holds]
 seconds = 120
 

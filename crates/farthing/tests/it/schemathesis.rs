@@ -29,6 +29,10 @@ packs = { values = ["starter", "bulk"] }
 methods = { values = ["pm_card_visa", "pm_card_mastercard"] }
 assets = { values = ["USD", "token", "use"] }
 types = { values = ["llm.request"] }
+plans = { values = ["pro", "team"] }
+add_ons = { values = ["seat", "training"] }
+coupons = { values = ["WELCOME"] }
+features = { values = ["priority", "seats", "support"] }
 
 [parameters]
 "path.customer" = { dictionary = "customers", probability = 0.8 }
@@ -37,6 +41,7 @@ types = { values = ["llm.request"] }
 "path.grant" = { dictionary = "grants", probability = 0.8 }
 "path.payment" = { dictionary = "payments", probability = 0.8 }
 "path.purchase" = { dictionary = "purchases", probability = 0.8 }
+"path.subscription" = { dictionary = "subscriptions", probability = 0.8 }
 "path.payment_method" = { dictionary = "on_file", probability = 0.8 }
 "query.asset" = { dictionary = "assets", probability = 0.8 }
 "body.customer" = { dictionary = "customers", probability = 0.8 }
@@ -44,6 +49,10 @@ types = { values = ["llm.request"] }
 "body.asset" = { dictionary = "assets", probability = 0.8 }
 "body.pack" = { dictionary = "packs", probability = 0.8 }
 "body.payment_method" = { dictionary = "methods", probability = 0.8 }
+"body.plan" = { dictionary = "plans", probability = 0.8 }
+"body.add_ons[*].name" = { dictionary = "add_ons", probability = 0.8 }
+"body.coupon" = { dictionary = "coupons", probability = 0.8 }
+"body.feature" = { dictionary = "features", probability = 0.8 }
 "body.subject" = { dictionary = "customers", probability = 0.5 }
 "body.type" = { dictionary = "types", probability = 0.8 }
 "body.charges[*].customer" = { dictionary = "customers", probability = 0.8 }
@@ -86,6 +95,14 @@ async fn configure(app: &TestApp) -> String {
         payments.push(text(&bought, "payment").to_owned());
         purchases.push(text(&bought, "id").to_owned());
     }
+    let mut subscriptions = Vec::new();
+    for number in 0..20 {
+        let customer = format!("subscriber-{number}");
+        app.create(&customer).await;
+        let body = json!({"plan": "pro", "by_invoice": true});
+        let subscribed = app.post(&format!("/v1/customers/{customer}/subscriptions"), body).await.is(201);
+        subscriptions.push(text(&subscribed, "id").to_owned());
+    }
     let on_file = app.get("/v1/customers/acme/payment_methods").await.is(200);
     let on_file = list(&on_file, "data").iter().map(|method| text(method, "id").to_owned()).collect();
     let mut configuration = PARAMETERS.to_owned();
@@ -95,6 +112,7 @@ async fn configure(app: &TestApp) -> String {
         ("grants", grants),
         ("payments", payments),
         ("purchases", purchases),
+        ("subscriptions", subscriptions),
         ("on_file", on_file),
     ] {
         writeln!(configuration, "\n[dictionaries.{name}]\nvalues = {values:?}").expect("a text grows");

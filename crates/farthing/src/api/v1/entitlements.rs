@@ -25,7 +25,7 @@ pub(in crate::api) type Features = BTreeMap<Arc<str>, Feature>;
 
 /// How a limit stands.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Limit)]
+#[schema(as = LimitStanding)]
 pub(in crate::api) struct LimitView {
     /// Its name.
     name: String,
@@ -80,7 +80,7 @@ impl LimitView {
 
 /// How the spending limit of a plan stands: the most that usage may add to what is owed in a period.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Spending)]
+#[schema(as = SpendingStanding)]
 pub(in crate::api) struct SpendingView {
     /// In what.
     asset: String,

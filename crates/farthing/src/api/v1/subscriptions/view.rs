@@ -49,7 +49,7 @@ pub(in crate::api) struct AddOnView {
 
 /// What a subscription is for.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Terms)]
+#[schema(as = BookedTerms)]
 pub(in crate::api) struct TermsView {
     /// The plan.
     plan: String,
@@ -81,7 +81,7 @@ impl TermsView {
 
 /// A coupon that takes something off invoices.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Coupon)]
+#[schema(as = AppliedCoupon)]
 pub(in crate::api) struct CouponView {
     /// Its code.
     code: String,
