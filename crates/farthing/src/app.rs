@@ -11,6 +11,7 @@ use crate::auth::{JwtSettingsError, JwtVerifier, KeyCache};
 use crate::clock::{Clock, TenantClock};
 use crate::config::{Dialect, Mode, Tenant};
 use crate::idempotency::InFlight;
+use crate::offer;
 use crate::outbox::Outbox;
 use crate::service::{Request, Service, Settings};
 use crate::store::{Store, StoreError};
@@ -116,8 +117,8 @@ impl App {
         self.tenants.get(tenant).map_or_else(|| self.clock.now(), |tenant| tenant.clock.now())
     }
 
-    /// Puts the parts together (`connections` says which tenants have a payment provider) and keeps the prices of every
-    /// tenant, so that charges can be explained when they have changed.
+    /// Puts the parts together (`connections` says which tenants have a payment provider) and keeps what every tenant
+    /// sells, so that charges can be explained, and subscriptions stay on their version of a plan, when it has changed.
     ///
     /// # Errors
     /// As `AppError` says.
@@ -129,15 +130,9 @@ impl App {
         settings: Settings,
     ) -> Result<Arc<Self>, AppError> {
         let mut running = BTreeMap::new();
-        for tenant in tenants {
+        for mut tenant in tenants {
             let name = tenant.catalog.tenant.clone();
-            let definitions: Vec<(String, String)> = tenant
-                .catalog
-                .prices
-                .iter()
-                .filter_map(|price| Some((price.version.to_string(), serde_json::to_string(&**price).ok()?)))
-                .collect();
-            store.keep_prices(&name, &definitions).await?;
+            offer::keep(&*store, &mut tenant.catalog, clock.now()).await?;
             let jwt = tenant.jwt.map(JwtVerifier::new).transpose();
             let jwt = jwt.map_err(|error| AppError::Jwt(name.to_string(), error))?;
             let connection = connections.remove(&name);

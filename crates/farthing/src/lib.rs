@@ -16,6 +16,7 @@ pub mod idempotency;
 pub mod identity;
 pub mod inbound;
 pub mod jobs;
+pub mod offer;
 pub mod outbox;
 pub mod provider;
 pub mod server;

@@ -82,6 +82,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(v1::wallets::get))
         .routes(routes!(v1::wallets::statement))
         .routes(routes!(v1::wallets::entries))
+        .routes(routes!(v1::plans::list))
         .routes(routes!(v1::purchases::create))
         .routes(routes!(v1::purchases::get))
         .routes(routes!(v1::payments::list))

@@ -32,6 +32,7 @@ key. Every answer has an `X-Request-Id`.";
         (name = "customers", description = "Who pays"),
         (name = "grants", description = "Value put into wallets"),
         (name = "wallets", description = "What a customer has, and the ledger behind it"),
+        (name = "plans", description = "What is sold by the period"),
         (name = "purchases", description = "Credit to be bought"),
         (name = "payments", description = "What was collected, and given back"),
         (name = "payment methods", description = "Cards on file, and the automatic top-up"),

@@ -2,10 +2,12 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
-use engine::{Asset, Catalog, GrantTemplate, LifeEvent, Meter, Model, OveragePolicy, Pack, Price};
+use engine::{GrantTemplate, LifeEvent, Meter, Pack, Plan, Price};
 
+use super::description;
 use super::{Failure, Outcome, columns, counted, print, tenants};
 use crate::config::{Mode, Tenant};
 
@@ -35,6 +37,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
 /// What a tenant file defines.
 fn summary(file: &str, tenant: &Tenant) -> String {
     let catalog = &tenant.catalog;
+    let plans = &catalog.plans;
     let mut rows = Vec::new();
     let mut section = |title: &str, lines: Vec<String>| {
         for (index, line) in lines.into_iter().enumerate() {
@@ -42,10 +45,20 @@ fn summary(file: &str, tenant: &Tenant) -> String {
         }
     };
     section("meters", catalog.meters.values().map(meter).collect());
-    section("prices", catalog.prices.iter().map(|price| priced(price)).collect());
+    section("prices", prices(&catalog.prices));
+    section("plans", plans.sold().flat_map(|plan| sold(plan)).collect());
+    let named = |(name, text): (&str, String)| format!("{name}: {text}");
+    section("add-ons", plans.add_ons.values().map(|one| named((&one.name, description::add_on(one)))).collect());
+    section("coupons", plans.coupons.values().map(|one| named((&one.code, description::coupon(one)))).collect());
+    section("limits", plans.limits.iter().map(|one| named((&one.name, description::limit(one)))).collect());
     section("grants", catalog.grants.iter().map(grant).collect());
     section("packs", catalog.packs.values().map(pack).collect());
-    section("overage", vec![overage(catalog)]);
+    section("taxes", catalog.billing.taxes.iter().map(|one| named((&one.name, description::tax(one)))).collect());
+    section(
+        "invoices",
+        if plans.current.is_empty() { Vec::new() } else { vec![description::billing(&catalog.billing)] },
+    );
+    section("overage", vec![description::overage(catalog.overage, catalog.currency.as_str())]);
     section("payments", vec![payments(tenant)]);
     let mut text = format!(
         "{file}: tenant {} ({} mode, {}) is in order\n",
@@ -76,18 +89,17 @@ fn meter(meter: &Meter) -> String {
     text
 }
 
-fn priced(price: &Price) -> String {
-    let (asset, per) = (&price.asset, price.per);
-    let units = if per == 1 { "each".to_owned() } else { format!("per {}", super::grouped(per)) };
-    let how = match &price.model {
-        Model::Flat { amount } => format!("{amount} {asset} for each charge"),
-        Model::PerUnit { amount } => format!("{amount} {asset} {units}"),
-        Model::Package { size, amount } => format!("{amount} {asset} for each package of {size}"),
-        Model::Percentage { percent, .. } => format!("{percent} % of the quantity in {asset}"),
-        Model::Graduated { tiers } => format!("graduated in {} tiers, in {asset} {units}", tiers.len()),
-        Model::Volume { tiers } => format!("by volume in {} tiers, in {asset} {units}", tiers.len()),
-    };
-    format!("{}: {how}", price.name)
+/// Prices by their meter, those that match more first.
+fn prices(prices: &[Arc<Price>]) -> Vec<String> {
+    let mut prices: Vec<&Arc<Price>> = prices.iter().collect();
+    prices.sort_by_key(|price| price.meter.clone());
+    prices.into_iter().map(|price| format!("{}: {}", price.name, description::price(price))).collect()
+}
+
+/// A plan, and below it what it has.
+fn sold(plan: &Plan) -> Vec<String> {
+    let named = description::plan(plan).into_iter().map(|(name, text)| format!("  {name}: {text}"));
+    std::iter::once(format!("{} ({})", plan.name, plan.version)).chain(named).collect()
 }
 
 fn grant(grant: &GrantTemplate) -> String {
@@ -110,17 +122,5 @@ fn payments(tenant: &Tenant) -> String {
         (Some(_), mode) => format!("by stripe, with a key for {} mode", mode.as_str()),
         (None, Mode::Test) => "by the built-in sandbox, because there is no key".to_owned(),
         (None, Mode::Live) => "none: there is no [connection]".to_owned(),
-    }
-}
-
-fn overage(catalog: &Catalog) -> String {
-    let limit = |asset: &Asset| match catalog.overage.limit {
-        Some(limit) => format!("owed, up to {limit} {asset}"),
-        None => "owed, whatever the amount".to_owned(),
-    };
-    match catalog.overage.policy {
-        OveragePolicy::Refuse => "refused".to_owned(),
-        OveragePolicy::Owe => limit(&catalog.currency),
-        OveragePolicy::Ask => "refused with the amount to pay first".to_owned(),
     }
 }

@@ -7,11 +7,13 @@ mod backup;
 mod bench;
 mod check;
 mod demo;
+mod description;
 mod events;
 mod import;
 mod jobs;
 mod keys;
 mod migrate;
+mod plan;
 mod reconcile;
 mod sandbox;
 mod serve;
@@ -63,6 +65,8 @@ enum Command {
     Sandbox(sandbox::Arguments),
     /// Check tenant files, and say what they define
     Check(check::Arguments),
+    /// Say what a changed tenant file would do to those who have subscribed
+    Plan(plan::Arguments),
     /// Make, list and revoke API keys
     Keys(keys::Arguments),
     /// Import usage or customers from CSV or JSON lines
@@ -120,6 +124,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Demo(arguments) => demo::run(&database, arguments).await,
         Command::Sandbox(arguments) => sandbox::run(arguments).await,
         Command::Check(arguments) => check::run(&arguments),
+        Command::Plan(arguments) => plan::run(&database, arguments).await,
         Command::Keys(arguments) => keys::run(&database, arguments).await,
         Command::Import(arguments) => import::run(&database, arguments).await,
         Command::Verify(arguments) => verify::run(&database, &arguments).await,

@@ -5,6 +5,7 @@
 
 mod billing;
 mod notices;
+mod offers;
 mod payments;
 mod postgres;
 mod rows;
@@ -25,6 +26,7 @@ use uuid::Uuid;
 
 pub use billing::{BillingRow, BillingStore, DueCustomer, InvoiceNumbers, Work};
 pub use notices::{NoticeOrder, NoticeRow, NoticeStore};
+pub use offers::{OfferStore, Subscribers};
 pub use payments::{
     EffectEnd, EffectResult, EffectRow, EventRow, EventState, ExchangeRow, PaymentRow, PaymentStore, SettledEffect,
     Whose,
@@ -353,7 +355,7 @@ pub struct LedgerSum {
 
 /// The tables, by use case.
 #[async_trait]
-pub trait Store: PaymentStore + BillingStore + NoticeStore {
+pub trait Store: PaymentStore + BillingStore + NoticeStore + OfferStore {
     /// Which database it is, for people.
     fn name(&self) -> &'static str;
 

@@ -65,6 +65,9 @@ mod billing_queries;
 #[path = "notice_queries.rs"]
 mod notice_queries;
 #[expect(clippy::duplicate_mod, reason = "the queries are written once and compiled for each driver")]
+#[path = "offer_queries.rs"]
+mod offer_queries;
+#[expect(clippy::duplicate_mod, reason = "the queries are written once and compiled for each driver")]
 #[path = "payment_queries.rs"]
 mod payment_queries;
 

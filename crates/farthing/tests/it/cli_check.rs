@@ -25,6 +25,15 @@ fn a_file_in_order_is_summed_up() {
 }
 
 #[test]
+fn plans_are_told_with_what_they_have() {
+    let program = Program::on("sqlite:unused.db");
+    let ended = program.run(&["check", &repository_file("examples/plans.toml")]);
+    ended.assert_code(0);
+    let (_, summary) = ended.out.split_once('\n').expect("several lines");
+    insta::assert_snapshot!(summary, @"");
+}
+
+#[test]
 fn a_tenant_has_one_file() {
     let program = Program::on("sqlite:unused.db");
     for name in ["one.toml", "two.toml"] {

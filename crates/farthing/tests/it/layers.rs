@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::sources::{Token, after_group, tokens};
 
 /// Each module at the top of the crate, and those that it may import besides itself and the engine.
-const MAY_IMPORT: [(&str, &[&str]); 26] = [
+const MAY_IMPORT: [(&str, &[&str]); 27] = [
     ("store", &[]),
     ("outbox", &["store"]),
     ("service", &["store"]),
@@ -18,7 +18,8 @@ const MAY_IMPORT: [(&str, &[&str]); 26] = [
     ("config", &["auth"]),
     ("event", &["config", "idempotency"]),
     ("verify", &["store"]),
-    ("app", &["auth", "clock", "config", "idempotency", "outbox", "service", "store"]),
+    ("offer", &["store"]),
+    ("app", &["auth", "clock", "config", "idempotency", "offer", "outbox", "service", "store"]),
     ("identity", &["app", "auth", "store"]),
     // Surfaces: they parse a request into a command, and read.
     (
@@ -99,6 +100,7 @@ const MAY_IMPORT: [(&str, &[&str]); 26] = [
             "inbound",
             "jobs",
             "notify",
+            "offer",
             "provider",
             "server",
             "service",

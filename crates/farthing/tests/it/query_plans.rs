@@ -13,8 +13,13 @@ use crate::product::{Product, all_done};
 use crate::statements::{Driver, Statement, statements_of, writer_settings};
 
 /// Statements that may read many rows, and why.
-const READS_MUCH: [(&str, &str); 9] = [
+const READS_MUCH: [(&str, &str); 14] = [
     ("test_clock", "one row for each tenant"),
+    ("offer", "one row for each tenant"),
+    ("kept_plans", "all versions of a tenant's plans, when a server starts"),
+    ("subscribers", "an operator asks who is on which version of a plan"),
+    ("customer_counts", "an operator asks how many customers there are"),
+    ("customers_of_prices", "an operator asks how many customers were charged at a price"),
     ("next_due", "of a tenant in test mode, whatever is due some time"),
     ("reconciled_until", "one row for each tenant"),
     ("open_payments", "an operator asks for all payments that are open"),

@@ -114,7 +114,17 @@ async fn assert_refused(database: &Database, role: &str, statement: &str) {
 async fn a_reader_writes_nothing_and_sees_no_keys() {
     let database = Database::postgres().await;
     fill(&database).await;
-    let of_nobody = ["prices", "api_keys", "imports", "provider_events", "reconciliations", "test_clocks", "dues"];
+    let of_nobody = [
+        "prices",
+        "api_keys",
+        "imports",
+        "provider_events",
+        "reconciliations",
+        "test_clocks",
+        "dues",
+        "plan_versions",
+        "offers",
+    ];
     for table in TABLES.into_iter().chain(of_nobody) {
         for statement in [
             format!("DELETE FROM {table}"),
@@ -127,7 +137,7 @@ async fn a_reader_writes_nothing_and_sees_no_keys() {
     }
     let unseen =
         ["api_keys", "imports", "_sqlx_migrations", "provider_events", "reconciliations", "test_clocks", "dues"];
-    for table in unseen.into_iter().chain(["invoice_numbers", "notice_numbers"]) {
+    for table in unseen.into_iter().chain(["invoice_numbers", "notice_numbers", "plan_versions", "offers"]) {
         assert_refused(&database, "farthing_reader", &format!("SELECT 1 FROM {table}")).await;
     }
 }
@@ -149,6 +159,8 @@ async fn the_writer_adds_to_the_books_and_changes_nothing_in_them() {
         ("holds", "shard_key id customer_id tenant"),
         ("operations", "shard_key id customer_id tenant fingerprint recorded_at"),
         ("prices", "definition version tenant"),
+        ("plan_versions", "definition version plan tenant kept_at"),
+        ("offers", "tenant"),
         ("payments", "shard_key id customer_id tenant created_at"),
         ("effects", "shard_key id customer_id tenant effect created_at"),
         ("invoices", "shard_key id customer_id tenant number invoice created_at"),
@@ -175,6 +187,8 @@ async fn the_writer_adds_to_the_books_and_changes_nothing_in_them() {
         "invoice_numbers",
         "notices",
         "notice_numbers",
+        "plan_versions",
+        "offers",
     ] {
         refused.extend([format!("DELETE FROM {table}"), format!("TRUNCATE {table}")]);
     }

@@ -8,18 +8,20 @@ use std::path::Path;
 use crate::statements::{Driver, statements_of};
 
 /// Small tables that every machine has a copy of, and why.
-const REFERENCE_TABLES: [(&str, &str); 7] = [
+const REFERENCE_TABLES: [(&str, &str); 9] = [
     ("invoice_numbers", "one row for each tenant"),
     ("notice_numbers", "one row for each tenant"),
     ("test_clocks", "one row for each tenant whose clock is held"),
     ("reconciliations", "one row for each tenant"),
     ("prices", "a few versions of each price, written when a server starts"),
+    ("plan_versions", "a few versions of each plan, written when a server starts"),
+    ("offers", "one row for each tenant"),
     ("api_keys", "a few keys of each tenant, asked for by their digest before the customer is known"),
     ("imports", "one row for each imported file"),
 ];
 
 /// Statements that ask every machine on purpose, and why.
-const CROSS_SHARD: [(&str, &str); 17] = [
+const CROSS_SHARD: [(&str, &str); 20] = [
     ("payment_of_reference", "a webhook names a payment by what the provider calls it"),
     ("payer_of_reference", "a webhook names a customer by what the provider calls it"),
     ("due_effects", "one looks for what is due wherever it is; each is then claimed in its own bucket"),
@@ -34,6 +36,9 @@ const CROSS_SHARD: [(&str, &str); 17] = [
     ("notices_of_tenant", "a product asks for what happened to any of its customers, in one order"),
     ("open_payments", "an operator compares a tenant's open payments with the provider's"),
     ("customers", "an operator lists the customers of a tenant, wherever they are"),
+    ("subscribers", "an operator asks who would stay on which version of a plan"),
+    ("customer_counts", "the same, for how many customers have none"),
+    ("customers_of_prices", "the same, for how many were charged at a price"),
     ("all_customers", "verify reads every customer"),
     ("forget_operations", "once in a while old answers are forgotten, wherever they are"),
     ("create_customers", "there is no row yet to find the machine by; a customer is created once"),

@@ -185,6 +185,7 @@ pub(crate) struct Shop {
     pub(crate) clock: Arc<TestClock>,
     pub(crate) database: Arc<Database>,
     pub(crate) sandbox: Arc<TestSandbox>,
+    file: String,
     more: fn(&mut Catalog),
 }
 
@@ -196,22 +197,38 @@ impl Shop {
 
     /// The same, with more in its catalog.
     pub(crate) async fn selling(database: Database, more: fn(&mut Catalog)) -> Self {
+        Self::begin(database, TENANT, more).await
+    }
+
+    /// A shop with a tenant file of its own.
+    pub(crate) async fn with(database: Database, file: &str) -> Self {
+        Self::begin(database, file, |_| {}).await
+    }
+
+    async fn begin(database: Database, file: &str, more: fn(&mut Catalog)) -> Self {
         let sandbox = Arc::new(TestSandbox::start(None).await);
-        Self::on(Arc::new(database), sandbox, TestClock::at("2026-03-02T09:00:00Z"), more).await
+        let clock = TestClock::at("2026-03-02T09:00:00Z");
+        Self::on(Arc::new(database), sandbox, clock, (file.to_owned(), more)).await
     }
 
     /// The same shop after a restart: it remembers what the database does, and nothing else.
     pub(crate) async fn restarted(&self) -> Self {
-        Self::on(self.database.clone(), self.sandbox.clone(), self.clock.clone(), self.more).await
+        self.restarted_with(&self.file).await
+    }
+
+    /// The same after a restart with another tenant file.
+    pub(crate) async fn restarted_with(&self, file: &str) -> Self {
+        let settings = (file.to_owned(), self.more);
+        Self::on(self.database.clone(), self.sandbox.clone(), self.clock.clone(), settings).await
     }
 
     async fn on(
         database: Arc<Database>,
         sandbox: Arc<TestSandbox>,
         clock: Arc<TestClock>,
-        more: fn(&mut Catalog),
+        (file, more): (String, fn(&mut Catalog)),
     ) -> Self {
-        let mut tenant = config::parse(TENANT, "tenant.toml", &|_| None).expect("the tenant file is right");
+        let mut tenant = config::parse(&file, "tenant.toml", &|_| None).expect("the tenant file is right");
         more(&mut tenant.catalog);
         let tenants = vec![tenant];
         let Connected { providers, connections, .. } =
@@ -220,7 +237,7 @@ impl Shop {
         let app = App::start(store, tenants, connections, clock.clone(), Settings::default()).await.expect("it starts");
         let inbound = Inbound::new(app.clone(), &providers);
         let jobs = Jobs::new(app.clone(), providers);
-        Self { app, jobs, inbound, clock, database, sandbox, more }
+        Self { app, jobs, inbound, clock, database, sandbox, file, more }
     }
 
     /// Brings a command to a customer.

@@ -12,6 +12,7 @@ pub(super) mod items;
 pub(super) mod notices;
 pub(super) mod payment_methods;
 pub(super) mod payments;
+pub(super) mod plans;
 pub(super) mod purchases;
 pub(super) mod subscriptions;
 pub(super) mod test_clock;
