@@ -180,7 +180,7 @@ pub(super) fn billing(billing: &Billing) -> String {
     let tries = if days.is_empty() {
         "tried once".to_owned()
     } else {
-        format!("tried again after {} days", days.join(", then "))
+        format!("tried again after {} days", days.join(", "))
     };
     let then = match billing.dunning.then {
         AfterDunning::Cancel => "the subscription ends",

@@ -30,7 +30,44 @@ fn plans_are_told_with_what_they_have() {
     let ended = program.run(&["check", &repository_file("examples/plans.toml")]);
     ended.assert_code(0);
     let (_, summary) = ended.out.split_once('\n').expect("several lines");
-    insta::assert_snapshot!(summary, @"");
+    insta::assert_snapshot!(summary, @r#"
+meters    execution_ms, from agent.task: execution_ms
+          tokens
+plans     enterprise (v_c6bcb145ca5e81a0)
+            title: Enterprise Plan
+            fee: 500 USD each month
+            feature agents: 100
+            feature history_days: 3650
+            feature sso: yes
+            price execution_ms: 0.02 USD per 60,000
+            price tokens: 0.0002 USD each
+            spending limit: 500 USD
+          pro (v_baa45f787a381b8c)
+            title: Pro Plan
+            fee: 50 USD each month
+            feature agents: 5
+            feature history_days: 365
+            limit tokens-per-minute: 100000 tokens in any 60 seconds
+            price execution_ms: 0.05 USD per 60,000
+            price tokens: 0.0005 USD each
+            spending limit: 50 USD
+            add-ons: report
+          starter (v_6e63f54432476428)
+            title: Starter Plan
+            fee: 10 USD each month
+            trial: 14 days
+            feature agents: 1
+            feature history_days: 30
+            price execution_ms: 0.1 USD per 60,000
+            price tokens: 0.001 USD each
+            spending limit: 10 USD
+            add-ons: report
+add-ons   report: Weekly report, 3 USD with every period
+coupons   WELCOME: 50 % off each of 3 invoices
+invoices  due after 30 days where the customer pays by itself; otherwise tried again after 1, 3, 5, 7 days, then the subscription ends
+overage   owed, whatever the amount
+payments  by the built-in sandbox, because there is no key
+"#);
 }
 
 #[test]
