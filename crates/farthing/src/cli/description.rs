@@ -177,11 +177,8 @@ pub(super) fn overage(overage: Overage, asset: &str) -> String {
 /// How invoices are collected.
 pub(super) fn billing(billing: &Billing) -> String {
     let days: Vec<String> = billing.dunning.retry_days.iter().map(ToString::to_string).collect();
-    let tries = if days.is_empty() {
-        "tried once".to_owned()
-    } else {
-        format!("tried again after {} days", days.join(", "))
-    };
+    let tries =
+        if days.is_empty() { "tried once".to_owned() } else { format!("tried again after {} days", days.join(", ")) };
     let then = match billing.dunning.then {
         AfterDunning::Cancel => "the subscription ends",
         AfterDunning::Unpaid => "the subscription waits",

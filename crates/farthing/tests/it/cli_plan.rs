@@ -115,6 +115,7 @@ async fn call(shop: &Shop, customer: &str) {
         meter: "calls".into(),
         quantity: engine::Micros::ONE,
         dimensions: [].into(),
+        own_amount: None,
         occurred_at: shop.clock.now(),
         metadata: None,
     };

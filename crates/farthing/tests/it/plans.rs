@@ -76,6 +76,7 @@ async fn charge(shop: &Shop, customer: &str, meter: &str, quantity: &str) -> Str
         meter: meter.into(),
         quantity: quantity.parse().expect("a quantity"),
         dimensions: [].into(),
+        own_amount: None,
         occurred_at: shop.clock.now(),
         metadata: None,
     };
