@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::coupon::Coupon;
 use crate::dunning::{Dunning, micros, tax_share};
 use crate::effect::Effect;
 use crate::id::operation_id;
@@ -17,6 +18,7 @@ use crate::invoice::{
 };
 use crate::ledger::{Account, EntryKind};
 use crate::money::{Asset, Micros, Money, Rounding};
+use crate::notice::Notice;
 use crate::payment::Collection;
 use crate::period::{Period, month_of};
 use crate::purchase::CollectionRequest;
@@ -242,17 +244,26 @@ impl Draft<'_> {
     }
 
     fn discount(&mut self, lines: &mut [Line], bill: &Bill<'_>) -> Result<(), Refusal> {
-        let Some(coupon) = bill.subscription.and_then(|subscription| subscription.coupon.clone()) else {
-            return Ok(());
-        };
-        let minor: Vec<i64> = lines.iter().map(|line| line.minor).collect();
-        for (line, discount) in lines.iter_mut().zip(coupon.discounts(&minor, &bill.currency)?) {
-            line.discount = discount;
+        let Some(of) = bill.subscription else { return Ok(()) };
+        if let Some(coupon) = &of.coupon {
+            // What is given back was reduced already, to what was invoiced of it.
+            let gives_back = |line: &Line| line.kind == LineKind::Proration && line.minor < 0;
+            let minor: Vec<i64> = lines.iter().map(|line| if gives_back(line) { 0 } else { line.minor }).collect();
+            for (line, discount) in lines.iter_mut().zip(coupon.discounts(&minor, &bill.currency)?) {
+                line.discount = discount;
+            }
         }
-        let owner = bill.subscription.map(|subscription| subscription.id);
         let state = &mut self.decision.customer.state;
-        if let Some(subscription) = state.subscriptions.iter_mut().find(|known| Some(known.id) == owner) {
-            subscription.coupon = coupon.after_invoice();
+        if let Some(subscription) = state.subscriptions.iter_mut().find(|known| known.id == of.id) {
+            subscription.coupon = of.coupon.clone().and_then(Coupon::after_invoice);
+            let fees = lines.iter().filter(|line| {
+                matches!(line.kind, LineKind::Fee { .. } | LineKind::AddOn { .. })
+                    && line.period == Some(subscription.period)
+            });
+            let fees = sum(fees.map(|line| line.minor - line.discount))?;
+            if fees != 0 {
+                subscription.invoiced_fees = fees;
+            }
         }
         Ok(())
     }
@@ -343,6 +354,7 @@ impl Draft<'_> {
                 tax: invoice.tax,
                 standing: invoice.standing.clone(),
             });
+            self.notice(Notice::InvoiceOpened { invoice: invoice.id });
         }
         self.decision.invoices.push(invoice);
     }

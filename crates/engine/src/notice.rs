@@ -142,7 +142,6 @@ impl Draft<'_> {
         for invoice in self.decision.invoices.clone() {
             // What goes to the next invoice as a whole concerns nobody yet.
             if invoice.total > invoice.carried {
-                self.notice(Notice::InvoiceOpened { invoice: invoice.id });
                 self.notice_standing(invoice.id, &invoice.standing);
             }
         }

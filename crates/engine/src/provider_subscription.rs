@@ -110,6 +110,7 @@ impl Draft<'_> {
             resumes_at: None,
             coupon: None,
             by_invoice: false,
+            invoiced_fees: 0,
             latest_invoice: None,
             changes: 0,
             started_at: report.period.start,

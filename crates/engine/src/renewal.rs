@@ -170,6 +170,7 @@ impl Draft<'_> {
         let subscription = &mut self.decision.customer.state.subscriptions[index];
         let plan = catalog.plans.version(&subscription.terms.version, &subscription.terms.plan)?;
         subscription.period = period_from(subscription, plan.interval, self.now, &catalog.time_zone)?;
+        subscription.invoiced_fees = 0;
         let subscription = subscription.clone();
         lines.extend(fee_lines(plan, &subscription.terms, subscription.period)?);
         let now = Some(self.now);

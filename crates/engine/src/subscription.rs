@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::billing::Bill;
-use crate::coupon::Coupon;
+use crate::coupon::{Coupon, Discount};
 use crate::id::operation_id;
-use crate::invoice::{InvoiceReason, Line, LineKind};
+use crate::invoice::{InvoiceReason, Line, LineKind, sum};
 use crate::money::Money;
 use crate::notice::Notice;
 use crate::period::{Interval, IntervalUnit, Period, boundary, period_at};
 use crate::plan::{AddOn, Plan};
-use crate::proration::{Proration, rest_of};
+use crate::proration::{Proration, rest_of, split};
 use crate::purchase::CollectionRequest;
 use crate::refusal::Refusal;
 use crate::wallet::Draft;
@@ -148,6 +148,9 @@ pub struct Subscription {
     /// Whether the customer pays its invoices by itself, and nobody collects them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_invoice: bool,
+    /// What was invoiced of the fees of the period under way, in minor units, less discounts: what may be given back of it.
+    #[serde(default)]
+    pub invoiced_fees: i64,
     /// Its newest invoice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest_invoice: Option<Uuid>,
@@ -267,6 +270,7 @@ impl Draft<'_> {
             resumes_at: None,
             coupon,
             by_invoice: request.by_invoice,
+            invoiced_fees: 0,
             latest_invoice: None,
             changes: 0,
             started_at: self.now,
@@ -408,6 +412,9 @@ impl Draft<'_> {
         if plan.interval != old.interval && !trialing {
             return self.change_interval(index, &before, lines);
         }
+        if prorated {
+            subscription.invoiced_fees = discounted_fees(subscription, plan)?;
+        }
         let after = subscription.clone();
         if prorated {
             lines.extend(self.rest_lines(&after, plan, 1)?);
@@ -465,13 +472,19 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// What the rest of the period is worth of each of a subscription's fees: to be added, or given back.
+    /// What the rest of the period is worth of each of a subscription's fees: to be added, or, of what was invoiced of them,
+    /// given back.
     fn rest_lines(&self, subscription: &Subscription, plan: &Plan, sign: i64) -> Result<Vec<Line>, Refusal> {
         let (now, period) = (self.now, subscription.period);
         let rest = Period { start: now, end: period.end };
-        let prorate = |line: Line| -> Result<Line, Refusal> {
+        let fees = fee_lines(plan, &subscription.terms, period)?;
+        let mut worth: Vec<i64> = fees.iter().map(|line| line.minor).collect();
+        if sign < 0 {
+            worth = split(subscription.invoiced_fees.max(0), &worth)?;
+        }
+        let prorate = |(line, worth): (Line, i64)| -> Result<Line, Refusal> {
             let per_minor = Money { minor: 1, currency: plan.fee.currency.clone() }.micros()?.get();
-            let minor = sign * rest_of(line.minor, period, now)?;
+            let minor = sign * rest_of(worth, period, now)?;
             let title = if sign < 0 {
                 format!("Unused time of {}", line.title)
             } else {
@@ -480,7 +493,7 @@ impl Draft<'_> {
             let prorated = Line::whole(LineKind::Proration, &title, 1, minor, per_minor)?;
             Ok(Line { quantity: line.quantity, unit_price: line.unit_price, period: Some(rest), ..prorated })
         };
-        fee_lines(plan, &subscription.terms, period)?.into_iter().map(prorate).collect()
+        fees.into_iter().zip(worth).map(prorate).collect()
     }
 
     /// Where the subscription of this id stands in the row.
@@ -543,6 +556,15 @@ pub(crate) fn trial_notice_at(subscription: &Subscription) -> Option<Timestamp> 
     let tells = subscription.state == SubscriptionState::Trialing && !subscription.told_of_trial_end;
     let at = subscription.period.end.checked_sub(TRIAL_NOTICE).unwrap_or(subscription.started_at);
     tells.then(|| at.max(subscription.started_at))
+}
+
+/// What the fees of the period under way come to, less what a coupon that goes on takes off them.
+fn discounted_fees(subscription: &Subscription, plan: &Plan) -> Result<i64, Refusal> {
+    let fees = fee_lines(plan, &subscription.terms, subscription.period)?;
+    let fees: Vec<i64> = fees.iter().map(|line| line.minor).collect();
+    let coupon = subscription.coupon.as_ref().filter(|coupon| matches!(coupon.discount, Discount::Percent(_)));
+    let discounts = coupon.map(|coupon| coupon.discounts(&fees, &plan.fee.currency)).transpose()?.unwrap_or_default();
+    Ok(sum(fees)? - sum(discounts)?)
 }
 
 /// The fees of a period: the plan's and its recurring add-ons'.
