@@ -34,6 +34,7 @@ pub mod proration;
 pub mod provider_subscription;
 pub mod purchase;
 pub mod rating;
+pub mod recurring;
 pub mod refund;
 pub mod refusal;
 pub mod renewal;
