@@ -13,9 +13,14 @@ CREATE TABLE payments (
     reference   text,
     payment     text   NOT NULL,
     created_at  bigint NOT NULL,
+    paid_at     bigint,
+    refunded_at bigint,
     PRIMARY KEY (shard_key, id)
 );
 CREATE INDEX payments_of_customer ON payments (shard_key, customer_id, created_at) WHERE customer_id IS NOT NULL;
+-- When money came, and when some of it last went back, for analytics.
+CREATE INDEX payments_paid ON payments (shard_key, customer_id, paid_at) WHERE paid_at IS NOT NULL;
+CREATE INDEX payments_refunded ON payments (shard_key, customer_id, refunded_at) WHERE refunded_at IS NOT NULL;
 -- By what the provider calls it: a webhook names nothing else.
 CREATE INDEX payments_of_reference ON payments (reference, tenant) WHERE reference IS NOT NULL;
 
@@ -88,7 +93,7 @@ CREATE TABLE reconciliations (
 
 GRANT SELECT ON payments, payers, effects, exchanges TO farthing_reader;
 GRANT SELECT, INSERT ON payments, payers, effects, exchanges TO farthing_writer;
-GRANT UPDATE (state, reference, payment) ON payments TO farthing_writer;
+GRANT UPDATE (state, reference, payment, paid_at, refunded_at) ON payments TO farthing_writer;
 GRANT UPDATE (reference) ON payers TO farthing_writer;
 GRANT UPDATE (state, result) ON effects TO farthing_writer;
 GRANT DELETE ON exchanges TO farthing_writer;

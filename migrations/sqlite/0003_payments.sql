@@ -10,9 +10,14 @@ CREATE TABLE payments (
     reference   TEXT,
     payment     TEXT   NOT NULL,
     created_at  INTEGER NOT NULL,
+    paid_at     INTEGER,
+    refunded_at INTEGER,
     PRIMARY KEY (shard_key, id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX payments_of_customer ON payments (shard_key, customer_id, created_at);
+-- When money came, and when some of it last went back, for analytics.
+CREATE INDEX payments_paid ON payments (shard_key, customer_id, paid_at) WHERE paid_at IS NOT NULL;
+CREATE INDEX payments_refunded ON payments (shard_key, customer_id, refunded_at) WHERE refunded_at IS NOT NULL;
 -- By what the provider calls it: a webhook names nothing else.
 CREATE INDEX payments_of_reference ON payments (reference, tenant) WHERE reference IS NOT NULL;
 

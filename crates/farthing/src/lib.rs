@@ -1,6 +1,7 @@
 //! farthing's shell: everything around the engine. Data flows one way: a surface parses a request into a command, the
 //! service loads, decides and commits, the store writes. Who may import whom is a table in one test (`layers`).
 
+pub mod analytics;
 pub mod api;
 pub mod app;
 pub mod auth;

@@ -40,6 +40,7 @@ key. Every answer has an `X-Request-Id`.";
         (name = "notices", description = "What happened that customers may want to know"),
         (name = "test clock", description = "Time for tenants in test mode"),
         (name = "usage", description = "What was used"),
+        (name = "analytics", description = "Revenue, usage, payments and conversion, also as CSV"),
         (name = "health", description = "For operators"),
     )
 )]

@@ -3,6 +3,7 @@
 //! Results go to standard output, everything else to standard error. The process ends with 0 when all is well, with 1
 //! when something was found to be wrong or could not be done, and with 2 when the command line asks for what there is not.
 
+mod analytics;
 mod backup;
 mod bench;
 mod check;
@@ -79,6 +80,8 @@ enum Command {
     Jobs(jobs::Arguments),
     /// Compare payments with the provider's, and repair what webhooks lost
     Reconcile(reconcile::Arguments),
+    /// Report revenue, usage, payments and conversion of a tenant
+    Analytics(analytics::Arguments),
     /// Copy the database to a new file while it is in use (SQLite)
     Backup(backup::BackupArguments),
     /// Put a backup in the place of the database (SQLite)
@@ -131,6 +134,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Events(arguments) => events::run(&database, arguments).await,
         Command::Jobs(arguments) => jobs::run(&database, arguments).await,
         Command::Reconcile(arguments) => reconcile::run(&database, arguments).await,
+        Command::Analytics(arguments) => analytics::run(&database, arguments).await,
         Command::Backup(arguments) => backup::backup(&database, &arguments).await,
         Command::Restore(arguments) => backup::restore(&database, &arguments).await,
         Command::Migrate => migrate::run(&database).await,

@@ -277,6 +277,7 @@ pub(super) async fn find_invoices(
 /// Writes what a batch has for billing.
 pub(super) async fn write_billing(connection: &mut Connection, batch: &Batch) -> Result<(), sqlx::Error> {
     write_subscriptions(connection, batch).await?;
+    write_subscription_changes(connection, batch).await?;
     write_dues(connection, batch).await?;
     write_invoice_changes(connection, batch).await?;
     // Last, because other writers wait for the numbers.
@@ -310,6 +311,40 @@ async fn write_subscriptions(connection: &mut Connection, batch: &Batch) -> Resu
              subscription = excluded.subscription"
     ))
     .bind(text(&subscriptions.into_values().collect::<Vec<_>>())?)
+    .bind(buckets(&batch.buckets()))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Remembers how subscriptions are from these positions of their customers on.
+async fn write_subscription_changes(connection: &mut Connection, batch: &Batch) -> Result<(), sqlx::Error> {
+    let customers: HashMap<Uuid, _> = batch.customers.iter().map(|write| (write.customer.id, write)).collect();
+    let mut changes = BTreeMap::new();
+    for row in &batch.subscriptions {
+        let subscription = &row.value;
+        let Some(write) = customers.get(&row.customer_id) else { continue };
+        let written = json!({
+            "s": row.shard_key, "i": subscription.id, "c": row.customer_id, "p": write.customer.position,
+            "a": subscription.ended_at.unwrap_or(write.at).as_microsecond(), "u": subscription.state.as_str(),
+            "d": text(&subscription.terms)?, "k": subscription.coupon.as_ref().map(text).transpose()?,
+        });
+        changes.insert((row.shard_key, subscription.id), written);
+    }
+    if changes.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(concat!(
+        "INSERT INTO subscription_changes (shard_key, customer_id, subscription_id, position, changed_at, tenant, state, terms,
+             coupon)
+         SELECT c.shard_key, c.customer_id, ",
+        uuid!("i"),
+        ", CAST(t.value->>'p' AS BIGINT), CAST(t.value->>'a' AS BIGINT), c.tenant, t.value->>'u', t.value->>'d', t.value->>'k'
+         FROM ",
+        rows!("1"),
+        join_customers!()
+    ))
+    .bind(text(&changes.into_values().collect::<Vec<_>>())?)
     .bind(buckets(&batch.buckets()))
     .execute(connection)
     .await?;

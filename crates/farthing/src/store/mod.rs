@@ -3,6 +3,7 @@
 //! It knows the engine's types and nothing else: no rule is decided here, no clock read, no transaction handed out.
 //! The queries are written once, in `queries`, and compiled for each driver by `sqlite` and `postgres`.
 
+mod analytics;
 mod billing;
 mod notices;
 mod offers;
@@ -24,6 +25,9 @@ use engine::{
 use jiff::Timestamp;
 use uuid::Uuid;
 
+pub use analytics::{
+    Acquired, AnalyticsStore, Booked, Collected, Covered, PaymentCount, Segment, SubscriptionChange, Used, UsedQuery,
+};
 pub use billing::{BillingRow, BillingStore, DueCustomer, InvoiceNumbers, Work};
 pub use notices::{NoticeOrder, NoticeRow, NoticeStore};
 pub use offers::{OfferStore, Subscribers};
@@ -355,7 +359,7 @@ pub struct LedgerSum {
 
 /// The tables, by use case.
 #[async_trait]
-pub trait Store: PaymentStore + BillingStore + NoticeStore + OfferStore {
+pub trait Store: PaymentStore + BillingStore + NoticeStore + OfferStore + AnalyticsStore {
     /// Which database it is, for people.
     fn name(&self) -> &'static str;
 

@@ -527,6 +527,8 @@ async fn write_payments(connection: &mut Connection, batch: &Batch) -> Result<()
         let written = json!({
             "s": row.shard_key, "i": payment.id, "c": row.customer_id, "u": payment.state.as_str(),
             "r": payment.reference, "d": text(payment)?, "a": payment.created_at.as_microsecond(),
+            "p": payment.paid_at.map(Timestamp::as_microsecond),
+            "b": payment.refunds.iter().map(|refund| refund.created_at.as_microsecond()).max(),
         });
         payments.insert((row.shard_key, payment.id), written);
     }
@@ -534,15 +536,17 @@ async fn write_payments(connection: &mut Connection, batch: &Batch) -> Result<()
         return Ok(());
     }
     sqlx::query(concat!(
-        "INSERT INTO payments (shard_key, id, customer_id, tenant, state, reference, payment, created_at)
+        "INSERT INTO payments (shard_key, id, customer_id, tenant, state, reference, payment, created_at, paid_at,
+             refunded_at)
          SELECT c.shard_key, ",
         uuid!("i"),
-        ", c.customer_id, c.tenant, t.value->>'u', t.value->>'r', t.value->>'d', CAST(t.value->>'a' AS BIGINT) FROM ",
+        ", c.customer_id, c.tenant, t.value->>'u', t.value->>'r', t.value->>'d', CAST(t.value->>'a' AS BIGINT),
+         CAST(t.value->>'p' AS BIGINT), CAST(t.value->>'b' AS BIGINT) FROM ",
         rows!("1"),
         join_customers!(),
         " WHERE true
          ON CONFLICT (shard_key, id) DO UPDATE SET state = excluded.state, reference = excluded.reference,
-             payment = excluded.payment"
+             payment = excluded.payment, paid_at = excluded.paid_at, refunded_at = excluded.refunded_at"
     ))
     .bind(text(&payments.into_values().collect::<Vec<_>>())?)
     .bind(buckets(&batch.buckets()))

@@ -52,12 +52,21 @@ macro_rules! json_of {
         $column
     };
 }
+/// The elements of a list in a JSON document, each as `value`.
+macro_rules! elements {
+    ($column:literal, $member:literal, $alias:literal) => {
+        concat!("json_each(", $column, ", '$.", $member, "') AS ", $alias)
+    };
+}
 
 // First, because the others use its macros.
 #[expect(clippy::duplicate_mod, reason = "the queries are written once and compiled for each driver")]
 #[path = "queries.rs"]
 #[macro_use]
 mod queries;
+#[expect(clippy::duplicate_mod, reason = "the queries are written once and compiled for each driver")]
+#[path = "analytics_queries.rs"]
+mod analytics_queries;
 #[expect(clippy::duplicate_mod, reason = "the queries are written once and compiled for each driver")]
 #[path = "billing_queries.rs"]
 mod billing_queries;

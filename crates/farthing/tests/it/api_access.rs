@@ -26,6 +26,8 @@ fn requests(app: &TestApp) -> Vec<(Scope, TestRequest)> {
         "/v1/customers/jane/entitlements",
         "/v1/customers/jane/notices",
         "/v1/notices",
+        "/v1/customers/jane/analytics/usage",
+        "/v1/analytics/revenue",
     ] {
         requests.push((Scope::Read, app.request("GET", path)));
     }
@@ -138,6 +140,7 @@ async fn a_customers_token_reads_that_customer_alone() {
                 "/subscriptions",
                 "/entitlements",
                 "/notices",
+                "/analytics/spending",
             ];
             let mut of_customer: Vec<String> =
                 own.iter().map(|part| format!("/v1/customers/{customer}{part}")).collect();
@@ -154,6 +157,7 @@ async fn a_customers_token_reads_that_customer_alone() {
             get(other).await.refused(404, &other_code(other));
         }
         get("/v1/customers").await.refused(403, "scope_missing");
+        get("/v1/analytics/spending").await.refused(403, "scope_missing");
         get("/v1/customers/nobody").await.refused(404, "unknown_customer");
 
         for (customer, status) in [("jane", 200), ("john", 404)] {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::sources::{Token, after_group, tokens};
 
 /// Each module at the top of the crate, and those that it may import besides itself and the engine.
-const MAY_IMPORT: [(&str, &[&str]); 27] = [
+const MAY_IMPORT: [(&str, &[&str]); 28] = [
     ("store", &[]),
     ("outbox", &["store"]),
     ("service", &["store"]),
@@ -18,6 +18,7 @@ const MAY_IMPORT: [(&str, &[&str]); 27] = [
     ("config", &["auth"]),
     ("event", &["config", "idempotency"]),
     ("verify", &["store"]),
+    ("analytics", &["store"]),
     ("offer", &["store"]),
     ("app", &["auth", "clock", "config", "idempotency", "offer", "outbox", "service", "store"]),
     ("identity", &["app", "auth", "store"]),
@@ -25,6 +26,7 @@ const MAY_IMPORT: [(&str, &[&str]); 27] = [
     (
         "api",
         &[
+            "analytics",
             "app",
             "auth",
             "clock",
@@ -87,6 +89,7 @@ const MAY_IMPORT: [(&str, &[&str]); 27] = [
     (
         "cli",
         &[
+            "analytics",
             "api",
             "app",
             "auth",

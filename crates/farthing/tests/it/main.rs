@@ -9,6 +9,7 @@
 
 mod postgres;
 
+mod analytics;
 mod api_access;
 mod api_erasure;
 mod api_events;

@@ -9,7 +9,7 @@ use crate::databases::Database;
 use crate::product::{Product, all_done, micros};
 
 /// Tables with one row or more of every customer below.
-const TABLES: [&str; 15] = [
+const TABLES: [&str; 16] = [
     "customers",
     "profiles",
     "charges",
@@ -22,6 +22,7 @@ const TABLES: [&str; 15] = [
     "effects",
     "exchanges",
     "subscriptions",
+    "subscription_changes",
     "invoices",
     "credit_notes",
     "notices",
@@ -34,6 +35,7 @@ const COLLECTING: &str = "
     INSERT INTO effects SELECT shard_key, customer_id, customer_id, tenant, '{}', 'done', 1, 1, NULL, 1 FROM customers;
     INSERT INTO exchanges SELECT shard_key, customer_id, 0, customer_id, tenant, '', 200, '', 0, '', 1 FROM customers;
     INSERT INTO subscriptions SELECT shard_key, customer_id, customer_id, tenant, 'active', NULL, '{}', 1 FROM customers;
+    INSERT INTO subscription_changes SELECT shard_key, customer_id, customer_id, 1, 1, tenant, 'active', '{}', NULL FROM customers;
     INSERT INTO invoices SELECT shard_key, customer_id, customer_id, tenant, 1, '{}', 'paid', '{}', 1 FROM customers;
     INSERT INTO credit_notes SELECT shard_key, customer_id, customer_id, tenant, customer_id, '{}', 1 FROM customers;
     INSERT INTO notices SELECT shard_key, customer_id, customer_id, tenant, 1, '', '{}', 1 FROM customers;";
@@ -182,6 +184,7 @@ async fn the_writer_adds_to_the_books_and_changes_nothing_in_them() {
         "payers",
         "effects",
         "subscriptions",
+        "subscription_changes",
         "invoices",
         "credit_notes",
         "invoice_numbers",

@@ -21,7 +21,16 @@ const REFERENCE_TABLES: [(&str, &str); 9] = [
 ];
 
 /// Statements that ask every machine on purpose, and why.
-const CROSS_SHARD: [(&str, &str); 20] = [
+const CROSS_SHARD: [(&str, &str); 29] = [
+    ("used", "analytics sum up a tenant's customers, wherever they are; each customer's rows lie in one place"),
+    ("covered", "the same"),
+    ("booked_uses", "the same, for the ledger"),
+    ("booked_besides", "the same"),
+    ("collected", "the same, for payments"),
+    ("refunded", "the same"),
+    ("payment_counts", "the same"),
+    ("subscription_changes", "the same, for subscriptions"),
+    ("acquired", "the same, for the customers themselves"),
     ("payment_of_reference", "a webhook names a payment by what the provider calls it"),
     ("payer_of_reference", "a webhook names a customer by what the provider calls it"),
     ("due_effects", "one looks for what is due wherever it is; each is then claimed in its own bucket"),

@@ -31,8 +31,15 @@ pub(crate) enum Driver {
 pub(crate) fn statements_of(driver: Driver) -> Vec<Statement> {
     let folder = source_folder();
     let driver = if driver == Driver::Sqlite { "sqlite.rs" } else { "postgres.rs" };
-    let files =
-        [driver, "queries.rs", "payment_queries.rs", "billing_queries.rs", "notice_queries.rs", "offer_queries.rs"];
+    let files = [
+        driver,
+        "queries.rs",
+        "payment_queries.rs",
+        "billing_queries.rs",
+        "notice_queries.rs",
+        "offer_queries.rs",
+        "analytics_queries.rs",
+    ];
     let sources =
         files.map(|file| (file, std::fs::read_to_string(folder.join(file)).expect("the store has this file")));
     read(&sources.each_ref().map(|(file, source)| (*file, source.as_str())))

@@ -1,5 +1,6 @@
 //! The native API, version 1: one file per noun.
 
+pub(super) mod analytics;
 pub(super) mod charges;
 pub(super) mod checks;
 pub(super) mod customers;
