@@ -33,6 +33,8 @@ CREATE TABLE profiles (
     name        text,
     email       text,
     metadata    text   NOT NULL,
+    address     text,
+    tax_id      text,
     PRIMARY KEY (shard_key, customer_id)
 );
 
@@ -60,6 +62,7 @@ CREATE TABLE charges (
     occurred_at     bigint NOT NULL,
     recorded_at     bigint NOT NULL,
     metadata        text,
+    billed_with     bigint,
     PRIMARY KEY (shard_key, id)
 );
 CREATE INDEX charges_of_customer ON charges (shard_key, customer_id, occurred_at) WHERE tenant IS NOT NULL;

@@ -31,7 +31,7 @@ GRANT SELECT ON customers, profiles, charges, entries, grants, holds, operations
 
 GRANT SELECT, INSERT ON customers, profiles, charges, entries, grants, holds, operations, prices TO farthing_writer;
 GRANT UPDATE (external_id, status, position, state) ON customers TO farthing_writer;
-GRANT UPDATE (name, email, metadata) ON profiles TO farthing_writer;
+GRANT UPDATE (name, email, metadata, address, tax_id) ON profiles TO farthing_writer;
 GRANT UPDATE (operation_key, subject, dimensions, metadata) ON charges TO farthing_writer;
 GRANT UPDATE (reason, ended) ON grants TO farthing_writer;
 GRANT UPDATE (position, state, hold, changed_at) ON holds TO farthing_writer;

@@ -29,6 +29,9 @@ CREATE TABLE invoices (
     PRIMARY KEY (shard_key, id)
 );
 CREATE INDEX invoices_of_customer ON invoices (shard_key, customer_id, number) WHERE customer_id IS NOT NULL;
+-- For an operator's lists: of a tenant, and of those in one state.
+CREATE INDEX invoices_of_tenant ON invoices (tenant, number) WHERE number IS NOT NULL;
+CREATE INDEX invoices_of_state ON invoices (tenant, state, number) WHERE number IS NOT NULL;
 
 CREATE TABLE credit_notes (
     shard_key   int    NOT NULL,
@@ -47,6 +50,13 @@ CREATE INDEX credit_notes_of_invoice ON credit_notes (shard_key, invoice_id, cre
 CREATE TABLE invoice_numbers (
     tenant text   PRIMARY KEY,
     next   bigint NOT NULL
+);
+
+-- What all servers of an installation know and nobody else: made once, by whichever needs it first. A reference table on a
+-- cluster.
+CREATE TABLE secrets (
+    name   text  PRIMARY KEY,
+    secret bytea NOT NULL
 );
 
 -- What next becomes due of a customer by itself, and when.
@@ -109,3 +119,5 @@ BEGIN
         EXECUTE format('CREATE POLICY writer ON %I TO farthing_writer USING (true) WITH CHECK (true)', name);
     END LOOP;
 END $$;
+-- Only the owner reads these.
+ALTER TABLE secrets ENABLE ROW LEVEL SECURITY;

@@ -24,6 +24,8 @@ CREATE TABLE profiles (
     name        TEXT,
     email       TEXT,
     metadata    TEXT   NOT NULL,
+    address     TEXT,
+    tax_id      TEXT,
     PRIMARY KEY (shard_key, customer_id)
 ) STRICT, WITHOUT ROWID;
 
@@ -51,6 +53,7 @@ CREATE TABLE charges (
     occurred_at     INTEGER NOT NULL,
     recorded_at     INTEGER NOT NULL,
     metadata        TEXT,
+    billed_with     INTEGER,
     PRIMARY KEY (shard_key, id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX charges_of_customer ON charges (shard_key, customer_id, occurred_at);

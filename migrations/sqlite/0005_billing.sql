@@ -29,6 +29,9 @@ CREATE TABLE invoices (
     PRIMARY KEY (shard_key, id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX invoices_of_customer ON invoices (shard_key, customer_id, number);
+-- For an operator's lists: of a tenant, and of those in one state.
+CREATE INDEX invoices_of_tenant ON invoices (tenant, number);
+CREATE INDEX invoices_of_state ON invoices (tenant, state, number);
 
 CREATE TABLE credit_notes (
     shard_key   INTEGER    NOT NULL,
@@ -46,6 +49,12 @@ CREATE INDEX credit_notes_of_invoice ON credit_notes (shard_key, invoice_id, cre
 CREATE TABLE invoice_numbers (
     tenant TEXT   PRIMARY KEY,
     next   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What all servers of an installation know and nobody else: made once, by whichever needs it first.
+CREATE TABLE secrets (
+    name   TEXT  PRIMARY KEY,
+    secret BLOB  NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- What next becomes due of a customer by itself, and when.

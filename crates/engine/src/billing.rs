@@ -8,7 +8,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::catalog::Catalog;
 use crate::coupon::Coupon;
+use crate::customer::State;
 use crate::dunning::{Dunning, micros, tax_share};
 use crate::effect::Effect;
 use crate::id::operation_id;
@@ -216,7 +218,14 @@ impl Draft<'_> {
         let known = self.catalog.all_prices().find(|known| Some(&known.version) == price);
         let late = usage.period < period.start;
         Line {
-            kind: LineKind::Usage { meter: usage.meter.clone(), price: price.cloned(), priced: usage.priced, late },
+            kind: LineKind::Usage {
+                meter: usage.meter.clone(),
+                price: price.cloned(),
+                priced: usage.priced,
+                late,
+                used_in: usage.period,
+                since: usage.since,
+            },
             title: usage.meter.clone(),
             quantity: usage.quantity,
             unit_price: known.map(|price| price.unit_price()).unwrap_or_default(),
@@ -235,11 +244,12 @@ impl Draft<'_> {
         let spent = self.decision.customer.state.spent.as_ref();
         let spent = spent.filter(|spent| spent.period == bill.period.start && spent.asset == bill.currency);
         let spent = spent.map_or(0, |spent| minor_units(spent.amount, per_minor, Rounding::Down));
-        let short = bill.commitment - billed.max(spent);
+        let (minimum, usage) = (bill.commitment, billed.max(spent));
+        let short = minimum - usage;
         if short <= 0 {
             return Ok(None);
         }
-        let line = Line::whole(LineKind::Commitment, "Minimum of the period", 1, short, per_minor)?;
+        let line = Line::whole(LineKind::Commitment { minimum, usage }, "Minimum of the period", 1, short, per_minor)?;
         Ok(Some(Line { period: Some(bill.period), ..line }))
     }
 
@@ -289,6 +299,10 @@ impl Draft<'_> {
             carried,
             currency: bill.currency,
             period: bill.period,
+            coupon: bill
+                .subscription
+                .and_then(|subscription| subscription.coupon.clone())
+                .filter(|_| lines.iter().any(|line| line.discount != 0)),
             lines,
             position: self.decision.customer.position,
             created_at: self.now,
@@ -390,13 +404,8 @@ impl Draft<'_> {
 
     /// Invoices what is owed, once for the period that is under way, in every currency of it.
     pub(crate) fn invoice_usage(&mut self) -> Result<(), Refusal> {
-        let zone = &self.catalog.time_zone;
         let state = &self.decision.customer.state;
-        let of_subscription = state.subscriptions.iter().find(|known| known.state.is_in_force());
-        let period = match of_subscription {
-            Some(subscription) => subscription.period,
-            None => month_of(self.now, zone)?,
-        };
+        let period = usage_period(self.catalog, state, self.now)?;
         if state.usage_invoiced.contains(&period.start) {
             return Ok(());
         }
@@ -630,6 +639,15 @@ impl Draft<'_> {
     fn note_credit(&mut self, note: CreditNote) {
         self.decision.credit_notes.push(note);
     }
+}
+
+/// The period whose usage is invoiced on demand: that of the subscription in force, or else the calendar month.
+///
+/// # Errors
+/// `AmountOutOfRange` where it lies beyond the calendar.
+pub fn usage_period(catalog: &Catalog, state: &State, now: Timestamp) -> Result<Period, Refusal> {
+    let in_force = state.subscriptions.iter().find(|known| known.state.is_in_force());
+    in_force.map_or_else(|| month_of(now, &catalog.time_zone), |subscription| Ok(subscription.period))
 }
 
 /// The id of the invoice of a period's usage, which there is once.

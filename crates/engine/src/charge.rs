@@ -128,6 +128,9 @@ pub struct Charge {
     pub recorded_at: Timestamp,
     /// The caller's own words about it.
     pub metadata: Option<Arc<str>>,
+    /// When the period began with whose usage it is invoiced; nothing where nothing is owed.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::customer::optional_micros")]
+    pub billed_with: Option<Timestamp>,
 }
 
 /// The price of a use, before anything covers it.
@@ -182,9 +185,11 @@ impl<'a> Draft<'a> {
             self.judge_overage(&meter.name, &priced.asset, required, short)?;
         }
         covered_by.extend(money);
-        if !short.is_zero() {
-            self.note_unbilled(request, price, priced_quantity, (&priced.asset, priced.amount, short))?;
-        }
+        let billed_with = if short.is_zero() {
+            None
+        } else {
+            Some(self.note_unbilled(request, price, priced_quantity, (&priced.asset, priced.amount, short))?)
+        };
         self.book(request.id, &priced, &covered_by, short, hold)?;
         let hold = hold.map(|index| self.decision.customer.state.holds[index].id);
         let balance_after = self.available(&priced.asset, None)?;
@@ -210,6 +215,7 @@ impl<'a> Draft<'a> {
             occurred_at: request.occurred_at,
             recorded_at: self.now,
             metadata: request.metadata.clone(),
+            billed_with,
         });
         Ok(())
     }
@@ -240,20 +246,21 @@ impl<'a> Draft<'a> {
         self.catalog.price(meter, dimensions, &self.plans())
     }
 
-    /// Keeps what usage made of debt for the invoice.
+    /// Keeps what usage made of debt for the invoice; when the period began with which it is kept.
     fn note_unbilled(
         &mut self,
         request: &ChargeRequest,
         price: Option<&Arc<Price>>,
         quantity: Micros,
         (asset, amount, short): (&Asset, Micros, Micros),
-    ) -> Result<(), Refusal> {
+    ) -> Result<Timestamp, Refusal> {
         let period = self.counting_start(request.occurred_at)?;
         self.count_spending(asset, period, short)?;
         if asset.currency().is_some() {
             self.expect_usage_invoice()?;
         }
         let version = price.map(|price| price.version.clone());
+        let since = self.decision.customer.position;
         let unbilled = &mut self.decision.customer.state.unbilled;
         let same = |usage: &Unbilled| {
             usage.meter == request.meter && usage.price == version && usage.asset == *asset && usage.period == period
@@ -263,7 +270,7 @@ impl<'a> Draft<'a> {
             let sums = (usage.quantity.plus(quantity), usage.priced.plus(amount), usage.owed.plus(short));
             if let (Ok(quantity), Ok(priced), Ok(owed)) = sums {
                 (usage.quantity, usage.priced, usage.owed) = (quantity, priced, owed);
-                return Ok(());
+                return Ok(period);
             }
         }
         unbilled.push(Unbilled {
@@ -271,12 +278,13 @@ impl<'a> Draft<'a> {
             price: version,
             asset: asset.clone(),
             period,
+            since,
             quantity,
             priced: amount,
             owed: short,
             rounding: price.map_or(Rounding::Down, |price| price.line_rounding),
         });
-        Ok(())
+        Ok(period)
     }
 
     fn price(&self, price: &Price, quantity: Micros, at: Timestamp) -> Result<Priced, Refusal> {

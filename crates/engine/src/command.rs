@@ -131,6 +131,12 @@ pub struct Profile {
     pub name: Option<String>,
     /// An e-mail address.
     pub email: Option<String>,
+    /// The lines of a postal address, as on an envelope.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub address: Vec<String>,
+    /// What the tax office knows it by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tax_id: Option<String>,
     /// The caller's own notes.
     pub metadata: BTreeMap<String, String>,
 }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::coupon::Coupon;
 use crate::money::{Asset, Micros, Rounding};
 use crate::period::Period;
 use crate::refusal::Refusal;
@@ -34,6 +35,9 @@ pub struct Invoice {
     pub period: Period,
     /// Its lines.
     pub lines: Vec<Line>,
+    /// The coupon that its discounts are of, as it was before this invoice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coupon: Option<Coupon>,
     /// What the lines come to, in minor units, before discounts and taxes.
     pub subtotal: i64,
     /// What discounts take off.
@@ -130,6 +134,11 @@ pub enum LineKind {
         priced: Micros,
         /// Whether it was used in a period that was invoiced before.
         late: bool,
+        /// When the period began in which it was used, as its charges have it.
+        #[serde(with = "jiff::fmt::serde::timestamp::microsecond::required")]
+        used_in: Timestamp,
+        /// The ledger position of its first charge; its last lies before that of the invoice.
+        since: i64,
     },
     /// What was owed besides: the fractions of a minor unit that other lines and earlier invoices left, and value that was
     /// refunded after it was spent.
@@ -145,9 +154,19 @@ pub enum LineKind {
         add_on: Arc<str>,
     },
     /// What usage is short of the minimum of the period.
-    Commitment,
+    Commitment {
+        /// The minimum, in minor units: the part of it that has gone by where the period was cut short.
+        minimum: i64,
+        /// What usage came to.
+        usage: i64,
+    },
     /// What a change within a period gives back or adds for the rest of it.
-    Proration,
+    Proration {
+        /// The whole period; the line has the rest of it.
+        whole: Period,
+        /// What all of it costs, in minor units.
+        price: i64,
+    },
     /// One thing, once.
     Item {
         /// The id of the item.
@@ -291,6 +310,9 @@ pub struct Unbilled {
     /// When the period began in which it was used.
     #[serde(with = "jiff::fmt::serde::timestamp::microsecond::required")]
     pub period: Timestamp,
+    /// The ledger position of its first charge: what was charged before that is not in it.
+    #[serde(default)]
+    pub since: i64,
     /// How much was priced.
     pub quantity: Micros,
     /// What that came to.

@@ -490,7 +490,8 @@ impl Draft<'_> {
             } else {
                 format!("Remaining time of {}", line.title)
             };
-            let prorated = Line::whole(LineKind::Proration, &title, 1, minor, per_minor)?;
+            let kind = LineKind::Proration { whole: period, price: line.minor };
+            let prorated = Line::whole(kind, &title, 1, minor, per_minor)?;
             Ok(Line { quantity: line.quantity, unit_price: line.unit_price, period: Some(rest), ..prorated })
         };
         fees.into_iter().zip(worth).map(prorate).collect()

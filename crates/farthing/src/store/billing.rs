@@ -1,15 +1,17 @@
 //! What the store keeps for billing: subscriptions, invoices with their numbers, credit notes, and when customers are due.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use engine::invoice::{CreditNote, Invoice};
+use engine::invoice::{CreditNote, Invoice, InvoiceState};
 use engine::subscription::Subscription;
+use engine::{Asset, Cover, Micros};
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::payments::Whose;
-use super::{CustomerKey, OperationRef, Page, Scope, StoreError};
+use super::{ChargeRow, CustomerKey, EntryRow, OperationRef, Page, Scope, StoreError};
 
 /// A thing of a customer, with the caller's own id of the customer.
 #[derive(Clone, Debug)]
@@ -79,6 +81,47 @@ pub struct Work {
     pub given_up: i64,
 }
 
+/// Which charges are on a usage line of an invoice: those of a meter, price and period that owe something, between two
+/// ledger positions.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LineCharges {
+    /// The customer.
+    pub owner: OperationRef,
+    /// The meter.
+    pub meter: Arc<str>,
+    /// The version of the price.
+    pub price: Option<Arc<str>>,
+    /// What it is priced in.
+    pub asset: Asset,
+    /// When the period began in which they were used.
+    pub used_in: Timestamp,
+    /// Used before this time.
+    pub until: Timestamp,
+    /// From this position on.
+    pub since: i64,
+    /// Before this position: that of the invoice.
+    pub before: i64,
+}
+
+/// What charges add up to, in micros.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ChargeTotals {
+    /// How many.
+    pub charges: i64,
+    /// How much was used.
+    pub quantity: Micros,
+    /// What of that the meter's own units did not cover.
+    pub priced_quantity: Micros,
+    /// What that was priced at.
+    pub amount: Micros,
+    /// What of that is owed: grants covered the rest.
+    pub owed: Micros,
+    /// The least that was counted under the price before one of them.
+    pub counted_from: Micros,
+    /// The most that was counted under the price with one of them.
+    pub counted_to: Micros,
+}
+
 /// The tables of billing, by use case.
 #[async_trait]
 pub trait BillingStore: Send + Sync {
@@ -104,6 +147,47 @@ pub trait BillingStore: Send + Sync {
         owner: OperationRef,
         page: Page<i64>,
     ) -> Result<Vec<BillingRow<Invoice>>, StoreError>;
+    /// Invoices of a customer that were made at this time or later, oldest first; the cursor is the number.
+    async fn invoices_since(
+        &self,
+        scope: &Scope,
+        owner: OperationRef,
+        since: Timestamp,
+        page: Page<i64>,
+    ) -> Result<Vec<BillingRow<Invoice>>, StoreError>;
+    /// Invoices of a tenant, newest first, of one state where one is named; the cursor is the number.
+    async fn tenant_invoices(
+        &self,
+        scope: &Scope,
+        state: Option<InvoiceState>,
+        page: Page<i64>,
+    ) -> Result<Vec<BillingRow<Invoice>>, StoreError>;
+    /// The tenant of an invoice, for whoever has a link to it and no key.
+    async fn invoice_tenant(&self, id: OperationRef) -> Result<Option<String>, StoreError>;
+    /// The charges of a usage line, newest use first; the cursor is the time of use and the id.
+    async fn line_charges(
+        &self,
+        scope: &Scope,
+        line: &LineCharges,
+        page: Page<(Timestamp, Uuid)>,
+    ) -> Result<Vec<ChargeRow>, StoreError>;
+    /// What the charges of a usage line add up to.
+    async fn line_totals(&self, scope: &Scope, line: &LineCharges) -> Result<ChargeTotals, StoreError>;
+    /// What grants covered of the charges of a usage line, by grant; at most a hundred.
+    async fn line_covers(&self, scope: &Scope, line: &LineCharges) -> Result<Vec<Cover>, StoreError>;
+    /// What was used of the same meter and price in the same time and owes nothing, because grants covered all of it.
+    async fn covered_totals(&self, scope: &Scope, line: &LineCharges) -> Result<ChargeTotals, StoreError>;
+    /// Entries by which credit notes and payments left something to a customer's next invoice, between two positions, both
+    /// included, oldest first; at most a hundred.
+    async fn carried_entries(
+        &self,
+        scope: &Scope,
+        owner: OperationRef,
+        currency: &Asset,
+        positions: (i64, i64),
+    ) -> Result<Vec<EntryRow>, StoreError>;
+    /// The secret of this name, which every server of the installation has in common: the candidate where there is none yet.
+    async fn secret(&self, name: &str, candidate: &[u8; 32]) -> Result<[u8; 32], StoreError>;
     /// The credit notes of an invoice, oldest first.
     async fn credit_notes(&self, scope: &Scope, invoice: OperationRef) -> Result<Vec<CreditNote>, StoreError>;
     /// Customers in these buckets of whom something is due, those due the longest first; the cursor is the time, the bucket

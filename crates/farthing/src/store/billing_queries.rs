@@ -4,17 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use async_trait::async_trait;
-use engine::invoice::{CreditNote, Invoice};
+use engine::invoice::{CreditNote, Invoice, InvoiceState};
 use engine::subscription::Subscription;
+use engine::{Asset, Cover, Micros};
 use jiff::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::super::billing::{BillingRow, BillingStore, DueCustomer, InvoiceNumbers, Work};
+use super::super::billing::{BillingRow, BillingStore, ChargeTotals, DueCustomer, InvoiceNumbers, LineCharges, Work};
 use super::super::payments::Whose;
-use super::super::rows::{instant, json};
+use super::super::rows::{ChargeColumns, ChargeRow, EntryColumns, EntryRow, instant, json};
 use super::super::{Batch, CustomerKey, OperationRef, Page, Scope, StoreError, distinct};
-use super::queries::{references, text};
+use super::queries::{references, text, with_covers};
 use super::{Backend, Connection, buckets, texts};
 
 macro_rules! subscription_columns {
@@ -29,6 +30,31 @@ macro_rules! invoice_columns {
         "SELECT i.shard_key, i.customer_id, k.external_id, i.number, i.invoice, i.standing FROM invoices AS i
          JOIN customers AS k ON k.shard_key = i.shard_key AND k.customer_id = i.customer_id"
     };
+}
+
+/// The charges of a usage line. They lie in a stretch of the index by customer and time.
+macro_rules! of_line {
+    () => {
+        "c.shard_key = $1 AND c.customer_id = $2 AND c.tenant = $3 AND c.occurred_at >= $4 AND c.occurred_at < $5
+         AND c.billed_with = $4 AND c.meter = $6 AND c.asset = $7
+         AND (c.price = $8 OR (c.price IS NULL AND CAST($8 AS TEXT) IS NULL)) AND c.position >= $9 AND c.position < $10"
+    };
+}
+
+macro_rules! totals {
+    () => {
+        "COUNT(*), CAST(COALESCE(SUM(c.quantity), 0) AS BIGINT), CAST(COALESCE(SUM(c.priced_quantity), 0) AS BIGINT),
+         CAST(COALESCE(SUM(c.amount), 0) AS BIGINT), CAST(COALESCE(SUM(c.owed), 0) AS BIGINT),
+         COALESCE(MIN(c.counted_before), 0), COALESCE(MAX(c.counted_before + c.priced_quantity), 0)"
+    };
+}
+
+type TotalColumns = (i64, i64, i64, i64, i64, i64, i64);
+
+fn total_row((charges, quantity, priced, amount, owed, from, to): TotalColumns) -> ChargeTotals {
+    let [quantity, priced_quantity, amount, owed] = [quantity, priced, amount, owed].map(Micros::new);
+    let (counted_from, counted_to) = (Micros::new(from), Micros::new(to));
+    ChargeTotals { charges, quantity, priced_quantity, amount, owed, counted_from, counted_to }
 }
 
 type SubscriptionColumns = (i32, Uuid, String, String);
@@ -126,6 +152,240 @@ impl BillingStore for Backend {
         .fetch_all(&mut *connection)
         .await?;
         found.into_iter().map(invoice_row).collect()
+    }
+
+    async fn invoices_since(
+        &self,
+        scope: &Scope,
+        owner: OperationRef,
+        since: Timestamp,
+        page: Page<i64>,
+    ) -> Result<Vec<BillingRow<Invoice>>, StoreError> {
+        if !scope.sees(owner.1) {
+            return Ok(Vec::new());
+        }
+        let mut connection = self.read(scope).await?;
+        let found: Vec<InvoiceColumns> = sqlx::query_as(concat!(
+            invoice_columns!(),
+            " WHERE i.shard_key = $1 AND i.customer_id = $2 AND i.tenant = $3 AND i.number > $4 AND i.created_at >= $5
+              ORDER BY i.number LIMIT $6"
+        ))
+        .bind(owner.0)
+        .bind(owner.1)
+        .bind(&*scope.tenant)
+        .bind(page.after.unwrap_or_default())
+        .bind(since.as_microsecond())
+        .bind(page.limit)
+        .fetch_all(&mut *connection)
+        .await?;
+        found.into_iter().map(invoice_row).collect()
+    }
+
+    async fn tenant_invoices(
+        &self,
+        scope: &Scope,
+        state: Option<InvoiceState>,
+        page: Page<i64>,
+    ) -> Result<Vec<BillingRow<Invoice>>, StoreError> {
+        let mut connection = self.read(scope).await?;
+        let after = page.after.unwrap_or(i64::MAX);
+        // Each has an index of its own, in which the wanted rows lie together.
+        let found: Vec<InvoiceColumns> = match state {
+            None => {
+                sqlx::query_as(concat!(
+                    invoice_columns!(),
+                    " WHERE i.tenant = $1 AND i.number < $2 AND (i.customer_id = $4 OR $4 IS NULL)
+                      ORDER BY i.number DESC LIMIT $3"
+                ))
+                .bind(&*scope.tenant)
+                .bind(after)
+                .bind(page.limit)
+                .bind(scope.customer)
+                .fetch_all(&mut *connection)
+                .await?
+            }
+            Some(state) => {
+                sqlx::query_as(concat!(
+                    invoice_columns!(),
+                    " WHERE i.tenant = $1 AND i.number < $2 AND i.state = $5 AND (i.customer_id = $4 OR $4 IS NULL)
+                      ORDER BY i.number DESC LIMIT $3"
+                ))
+                .bind(&*scope.tenant)
+                .bind(after)
+                .bind(page.limit)
+                .bind(scope.customer)
+                .bind(state.as_str())
+                .fetch_all(&mut *connection)
+                .await?
+            }
+        };
+        found.into_iter().map(invoice_row).collect()
+    }
+
+    async fn invoice_tenant(&self, id: OperationRef) -> Result<Option<String>, StoreError> {
+        let found: Option<(String,)> = sqlx::query_as("SELECT tenant FROM invoices WHERE shard_key = $1 AND id = $2")
+            .bind(id.0)
+            .bind(id.1)
+            .fetch_optional(&mut *self.shared().await?)
+            .await?;
+        Ok(found.map(|(tenant,)| tenant))
+    }
+
+    async fn line_charges(
+        &self,
+        scope: &Scope,
+        line: &LineCharges,
+        page: Page<(Timestamp, Uuid)>,
+    ) -> Result<Vec<ChargeRow>, StoreError> {
+        if !scope.sees(line.owner.1) {
+            return Ok(Vec::new());
+        }
+        let mut connection = self.read(scope).await?;
+        let (at, id) = page.after.map_or((i64::MAX, Uuid::max()), |(at, id)| (at.as_microsecond(), id));
+        let found: Vec<ChargeColumns> = sqlx::query_as(concat!(
+            "SELECT ",
+            charge_columns!(),
+            " FROM charges AS c JOIN customers AS k ON k.shard_key = c.shard_key AND k.customer_id = c.customer_id WHERE ",
+            of_line!(),
+            " AND (c.occurred_at, c.id) < ($11, $12) ORDER BY c.occurred_at DESC, c.id DESC LIMIT $13"
+        ))
+        .bind(line.owner.0)
+        .bind(line.owner.1)
+        .bind(&*scope.tenant)
+        .bind(line.used_in.as_microsecond())
+        .bind(line.until.as_microsecond())
+        .bind(&*line.meter)
+        .bind(line.asset.as_str())
+        .bind(line.price.as_deref())
+        .bind(line.since)
+        .bind(line.before)
+        .bind(at)
+        .bind(id)
+        .bind(page.limit)
+        .fetch_all(&mut *connection)
+        .await?;
+        with_covers(&mut connection, found).await
+    }
+
+    async fn line_totals(&self, scope: &Scope, line: &LineCharges) -> Result<ChargeTotals, StoreError> {
+        if !scope.sees(line.owner.1) {
+            return Ok(ChargeTotals::default());
+        }
+        let mut connection = self.read(scope).await?;
+        let totals: TotalColumns =
+            sqlx::query_as(concat!("SELECT ", totals!(), " FROM charges AS c WHERE ", of_line!()))
+                .bind(line.owner.0)
+                .bind(line.owner.1)
+                .bind(&*scope.tenant)
+                .bind(line.used_in.as_microsecond())
+                .bind(line.until.as_microsecond())
+                .bind(&*line.meter)
+                .bind(line.asset.as_str())
+                .bind(line.price.as_deref())
+                .bind(line.since)
+                .bind(line.before)
+                .fetch_one(&mut *connection)
+                .await?;
+        Ok(total_row(totals))
+    }
+
+    async fn line_covers(&self, scope: &Scope, line: &LineCharges) -> Result<Vec<Cover>, StoreError> {
+        if !scope.sees(line.owner.1) {
+            return Ok(Vec::new());
+        }
+        let mut connection = self.read(scope).await?;
+        let found: Vec<(Uuid, String, i64)> = sqlx::query_as(concat!(
+            "SELECT e.grant_id, e.asset, CAST(SUM(e.amount) AS BIGINT) FROM charges AS c
+             JOIN entries AS e ON e.shard_key = c.shard_key AND e.customer_id = c.customer_id AND e.position = c.position
+                  AND e.cause_id = c.id
+             WHERE e.kind = 'charge' AND e.debit = 'wallet' AND e.grant_id IS NOT NULL AND ",
+            of_line!(),
+            " GROUP BY e.grant_id, e.asset ORDER BY MIN(e.position), e.grant_id LIMIT 100"
+        ))
+        .bind(line.owner.0)
+        .bind(line.owner.1)
+        .bind(&*scope.tenant)
+        .bind(line.used_in.as_microsecond())
+        .bind(line.until.as_microsecond())
+        .bind(&*line.meter)
+        .bind(line.asset.as_str())
+        .bind(line.price.as_deref())
+        .bind(line.since)
+        .bind(line.before)
+        .fetch_all(&mut *connection)
+        .await?;
+        let cover = |(grant, asset, amount): (Uuid, String, i64)| Cover {
+            grant,
+            asset: Asset::new(&asset),
+            amount: Micros::new(amount),
+        };
+        Ok(found.into_iter().map(cover).collect())
+    }
+
+    async fn covered_totals(&self, scope: &Scope, line: &LineCharges) -> Result<ChargeTotals, StoreError> {
+        if !scope.sees(line.owner.1) {
+            return Ok(ChargeTotals::default());
+        }
+        let mut connection = self.read(scope).await?;
+        let totals: TotalColumns = sqlx::query_as(concat!(
+            "SELECT ",
+            totals!(),
+            " FROM charges AS c
+             WHERE c.shard_key = $1 AND c.customer_id = $2 AND c.tenant = $3 AND c.occurred_at >= $4 AND c.occurred_at < $5
+                   AND c.meter = $6 AND (c.price = $7 OR c.price IS NULL) AND c.billed_with IS NULL AND c.position < $8"
+        ))
+        .bind(line.owner.0)
+        .bind(line.owner.1)
+        .bind(&*scope.tenant)
+        .bind(line.used_in.as_microsecond())
+        .bind(line.until.as_microsecond())
+        .bind(&*line.meter)
+        .bind(line.price.as_deref())
+        .bind(line.before)
+        .fetch_one(&mut *connection)
+        .await?;
+        Ok(total_row(totals))
+    }
+
+    async fn carried_entries(
+        &self,
+        scope: &Scope,
+        owner: OperationRef,
+        currency: &Asset,
+        positions: (i64, i64),
+    ) -> Result<Vec<EntryRow>, StoreError> {
+        if !scope.sees(owner.1) {
+            return Ok(Vec::new());
+        }
+        let mut connection = self.read(scope).await?;
+        let found: Vec<EntryColumns> = sqlx::query_as(
+            "SELECT position, line, kind, cause_id, grant_id, debit, credit, asset, amount, recorded_at FROM entries
+             WHERE shard_key = $1 AND customer_id = $2 AND tenant = $3 AND position >= $4 AND position <= $5 AND asset = $6
+                   AND (debit = 'carried' OR credit = 'carried') AND kind IN ('credit_note', 'invoice_payment')
+             ORDER BY position, line LIMIT 100",
+        )
+        .bind(owner.0)
+        .bind(owner.1)
+        .bind(&*scope.tenant)
+        .bind(positions.0)
+        .bind(positions.1)
+        .bind(currency.as_str())
+        .fetch_all(&mut *connection)
+        .await?;
+        found.into_iter().map(EntryColumns::row).collect()
+    }
+
+    async fn secret(&self, name: &str, candidate: &[u8; 32]) -> Result<[u8; 32], StoreError> {
+        sqlx::query("INSERT INTO secrets (name, secret) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+            .bind(name)
+            .bind(&candidate[..])
+            .execute(&mut *self.shared_write().await?)
+            .await?;
+        let (secret,): (Vec<u8>,) = sqlx::query_as("SELECT secret FROM secrets WHERE name = $1")
+            .bind(name)
+            .fetch_one(&mut *self.shared().await?)
+            .await?;
+        secret.try_into().map_err(|_| StoreError::Corrupt("a secret of another length".to_owned()))
     }
 
     async fn credit_notes(&self, scope: &Scope, invoice: OperationRef) -> Result<Vec<CreditNote>, StoreError> {

@@ -28,7 +28,7 @@ use uuid::Uuid;
 pub use analytics::{
     Acquired, AnalyticsStore, Booked, Collected, Covered, PaymentCount, Segment, SubscriptionChange, Used, UsedQuery,
 };
-pub use billing::{BillingRow, BillingStore, DueCustomer, InvoiceNumbers, Work};
+pub use billing::{BillingRow, BillingStore, ChargeTotals, DueCustomer, InvoiceNumbers, LineCharges, Work};
 pub use notices::{NoticeOrder, NoticeRow, NoticeStore};
 pub use offers::{OfferStore, Subscribers};
 pub use payments::{

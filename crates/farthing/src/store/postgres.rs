@@ -318,16 +318,16 @@ const HOT: &str = "
     ), charged AS (
         INSERT INTO charges (shard_key, id, customer_id, tenant, position, operation_key, fingerprint, source, hold_id,
             meter, quantity, subject, dimensions, price, priced_quantity, counted_before, asset, amount, owed,
-            balance_after, occurred_at, recorded_at, metadata)
+            balance_after, occurred_at, recorded_at, metadata, billed_with)
         SELECT t.shard_key, t.id, t.customer_id, c.tenant, t.position, t.operation_key, t.fingerprint, t.source,
             t.hold_id, t.meter, t.quantity, t.subject, t.dimensions, t.price, t.priced_quantity, t.counted_before,
-            t.asset, t.amount, t.owed, t.balance_after, t.occurred_at, t.recorded_at, t.metadata
+            t.asset, t.amount, t.owed, t.balance_after, t.occurred_at, t.recorded_at, t.metadata, t.billed_with
         FROM unnest($8::int4[], $9::uuid[], $10::uuid[], $11::int8[], $12::text[], $13::int8[], $14::text[], $15::uuid[],
                     $16::text[], $17::int8[], $18::text[], $19::text[], $20::text[], $21::int8[], $22::int8[],
-                    $23::text[], $24::int8[], $25::int8[], $26::int8[], $27::int8[], $28::int8[], $29::text[])
+                    $23::text[], $24::int8[], $25::int8[], $26::int8[], $27::int8[], $28::int8[], $29::text[], $43::int8[])
              AS t(shard_key, id, customer_id, position, operation_key, fingerprint, source, hold_id, meter, quantity,
                   subject, dimensions, price, priced_quantity, counted_before, asset, amount, owed, balance_after,
-                  occurred_at, recorded_at, metadata)
+                  occurred_at, recorded_at, metadata, billed_with)
         JOIN customers AS c ON c.shard_key = ANY($1) AND c.shard_key = t.shard_key AND c.customer_id = t.customer_id
     ), entered AS (
         INSERT INTO entries (shard_key, customer_id, position, line, tenant, kind, cause_id, grant_id, debit, credit,
@@ -400,6 +400,7 @@ async fn write_hot(connection: &mut Connection, batch: &Batch) -> Result<bool, s
         .bind(column!(entries, row => row.0.value.amount.get()))
         .bind(column!(entries, row => row.1.as_microsecond()))
         .bind(i64::try_from(customers.len()).unwrap_or(i64::MAX))
+        .bind(column!(charges, row => row.value.billed_with.map(jiff::Timestamp::as_microsecond)))
         .execute(connection)
         .await?;
     Ok(true)

@@ -26,11 +26,12 @@ use super::{Backend, Connection, LOCK, NAME, buckets, settle, write_hot};
 /// How often two writers may create the same customer at once before one gives up.
 const ATTEMPTS: usize = 16;
 
+/// The columns of a charge, in the order of `ChargeColumns`.
 macro_rules! charge_columns {
     () => {
         "c.shard_key, c.id, c.customer_id, k.external_id, c.position, c.operation_key, c.fingerprint, c.source, c.hold_id,
          c.meter, c.quantity, c.subject, c.dimensions, c.price, c.priced_quantity, c.counted_before, c.asset, c.amount,
-         c.owed, c.balance_after, c.occurred_at, c.recorded_at, c.metadata"
+         c.owed, c.balance_after, c.occurred_at, c.recorded_at, c.metadata, c.billed_with"
     };
 }
 
@@ -50,7 +51,7 @@ macro_rules! join_customers {
 macro_rules! customer_columns {
     () => {
         "c.shard_key, c.customer_id, c.tenant, c.external_id, c.status, c.position, c.state, c.created_at, p.name, p.email,
-         p.metadata
+         p.metadata, p.address, p.tax_id
          FROM customers AS c LEFT JOIN profiles AS p ON p.shard_key = c.shard_key AND p.customer_id = c.customer_id"
     };
 }
@@ -648,7 +649,10 @@ async fn find_priors(connection: &mut Connection, ids: &[OperationRef]) -> Resul
 }
 
 /// Charges with what covered them, which their entries say.
-async fn with_covers(connection: &mut Connection, charges: Vec<ChargeColumns>) -> Result<Vec<ChargeRow>, StoreError> {
+pub(super) async fn with_covers(
+    connection: &mut Connection,
+    charges: Vec<ChargeColumns>,
+) -> Result<Vec<ChargeRow>, StoreError> {
     if charges.is_empty() {
         return Ok(Vec::new());
     }
@@ -872,9 +876,11 @@ async fn write_operations(connection: &mut Connection, batch: &Batch) -> Result<
 async fn write_profiles(connection: &mut Connection, batch: &Batch) -> Result<(), sqlx::Error> {
     for row in &batch.profiles {
         sqlx::query(
-            "INSERT INTO profiles (shard_key, customer_id, tenant, name, email, metadata) VALUES ($1, $2, $3, $4, $5, $6)
+            "INSERT INTO profiles (shard_key, customer_id, tenant, name, email, metadata, address, tax_id)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
              ON CONFLICT (shard_key, customer_id)
-             DO UPDATE SET name = excluded.name, email = excluded.email, metadata = excluded.metadata",
+             DO UPDATE SET name = excluded.name, email = excluded.email, metadata = excluded.metadata,
+                 address = excluded.address, tax_id = excluded.tax_id",
         )
         .bind(row.shard_key)
         .bind(row.customer_id)
@@ -882,6 +888,8 @@ async fn write_profiles(connection: &mut Connection, batch: &Batch) -> Result<()
         .bind(&row.value.name)
         .bind(&row.value.email)
         .bind(text(&row.value.metadata)?)
+        .bind(text(&row.value.address)?)
+        .bind(&row.value.tax_id)
         .execute(&mut *connection)
         .await?;
     }

@@ -132,6 +132,7 @@ pub(super) struct ChargeColumns {
     occurred_at: i64,
     recorded_at: i64,
     metadata: Option<String>,
+    billed_with: Option<i64>,
 }
 
 impl ChargeColumns {
@@ -158,6 +159,7 @@ impl ChargeColumns {
             occurred_at: instant(self.occurred_at)?,
             recorded_at: instant(self.recorded_at)?,
             metadata: self.metadata.map(Arc::from),
+            billed_with: self.billed_with.map(instant).transpose()?,
         };
         Ok(ChargeRow {
             external_id: self.external_id,
@@ -248,16 +250,19 @@ pub(super) struct CustomerColumns {
     name: Option<String>,
     email: Option<String>,
     metadata: Option<String>,
+    address: Option<String>,
+    tax_id: Option<String>,
 }
 
 impl CustomerColumns {
     pub(super) fn row(self) -> Result<CustomerRow, StoreError> {
         let metadata = self.metadata.as_deref().map_or_else(|| Ok(BTreeMap::new()), json)?;
+        let address = self.address.as_deref().map_or_else(|| Ok(Vec::new()), json)?;
         Ok(CustomerRow {
             external_id: self.external_id,
             tenant: self.tenant,
             customer: customer(self.shard_key, self.customer_id, &self.status, self.position, &self.state)?,
-            profile: Profile { name: self.name, email: self.email, metadata },
+            profile: Profile { name: self.name, email: self.email, address, tax_id: self.tax_id, metadata },
             created_at: instant(self.created_at)?,
         })
     }

@@ -231,12 +231,12 @@ const WRITE_CUSTOMERS: &str = "
 const WRITE_CHARGES: &str = "
     INSERT INTO charges (shard_key, id, customer_id, tenant, position, operation_key, fingerprint, source, hold_id, meter,
         quantity, subject, dimensions, price, priced_quantity, counted_before, asset, amount, owed, balance_after,
-        occurred_at, recorded_at, metadata)
+        occurred_at, recorded_at, metadata, billed_with)
     SELECT value->>'$[0][0]', unhex(value->>'$[0][1]', '-'), unhex(value->>'$[0][2]', '-'), value->>'$[0][3]',
         value->>'$[0][4]', value->>'$[0][5]', value->>'$[0][6]', value->>'$[0][7]', unhex(value->>'$[0][8]', '-'),
         value->>'$[0][9]', value->>'$[0][10]', value->>'$[0][11]', value->>'$[1][0]', value->>'$[1][1]',
         value->>'$[1][2]', value->>'$[1][3]', value->>'$[1][4]', value->>'$[1][5]', value->>'$[1][6]', value->>'$[1][7]',
-        value->>'$[1][8]', value->>'$[1][9]', value->>'$[1][10]'
+        value->>'$[1][8]', value->>'$[1][9]', value->>'$[1][10]', value->>'$[1][11]'
     FROM json_each($1)";
 
 const WRITE_ENTRIES: &str = "
@@ -305,6 +305,7 @@ async fn write_charges(connection: &mut Connection, batch: &Batch) -> Result<(),
                 charge.occurred_at.as_microsecond(),
                 charge.recorded_at.as_microsecond(),
                 charge.metadata.as_deref(),
+                charge.billed_with.map(jiff::Timestamp::as_microsecond),
             ),
         ));
     }

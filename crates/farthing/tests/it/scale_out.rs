@@ -8,7 +8,8 @@ use std::path::Path;
 use crate::statements::{Driver, statements_of};
 
 /// Small tables that every machine has a copy of, and why.
-const REFERENCE_TABLES: [(&str, &str); 9] = [
+const REFERENCE_TABLES: [(&str, &str); 10] = [
+    ("secrets", "a few for the whole installation"),
     ("invoice_numbers", "one row for each tenant"),
     ("notice_numbers", "one row for each tenant"),
     ("test_clocks", "one row for each tenant whose clock is held"),
@@ -21,7 +22,7 @@ const REFERENCE_TABLES: [(&str, &str); 9] = [
 ];
 
 /// Statements that ask every machine on purpose, and why.
-const CROSS_SHARD: [(&str, &str); 29] = [
+const CROSS_SHARD: [(&str, &str); 30] = [
     ("used", "analytics sum up a tenant's customers, wherever they are; each customer's rows lie in one place"),
     ("covered", "the same"),
     ("booked_uses", "the same, for the ledger"),
@@ -31,6 +32,7 @@ const CROSS_SHARD: [(&str, &str); 29] = [
     ("payment_counts", "the same"),
     ("subscription_changes", "the same, for subscriptions"),
     ("acquired", "the same, for the customers themselves"),
+    ("tenant_invoices", "an operator lists the invoices of a tenant, wherever they are"),
     ("payment_of_reference", "a webhook names a payment by what the provider calls it"),
     ("payer_of_reference", "a webhook names a customer by what the provider calls it"),
     ("due_effects", "one looks for what is due wherever it is; each is then claimed in its own bucket"),

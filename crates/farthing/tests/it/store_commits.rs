@@ -315,6 +315,8 @@ async fn an_erasure_leaves_no_word_about_the_person_and_all_amounts() {
         let profile = Profile {
             name: Some(PERSON.to_owned()),
             email: Some(PERSON.to_owned()),
+            address: vec![PERSON.to_owned()],
+            tax_id: Some(PERSON.to_owned()),
             metadata: [(PERSON.to_owned(), PERSON.to_owned())].into(),
         };
         let mut hold = product.hold(PERSON, PERSON, "2");

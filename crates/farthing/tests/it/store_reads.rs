@@ -76,6 +76,8 @@ async fn a_customer_is_shown_with_who_it_is_to_those_who_may_see_it() {
         let jane = Profile {
             name: Some("Jane".to_owned()),
             email: Some("jane@example.com".to_owned()),
+            address: vec!["1 Main Street".to_owned(), "Springfield".to_owned()],
+            tax_id: Some("DE123456789".to_owned()),
             metadata: [("segment".to_owned(), "\"beta\" \u{1f3b2}".to_owned())].into(),
         };
         all_done(&service, [product.profile("jane", jane.clone())]).await;

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::body::{Body, Labels, Name, Number, Object, nullable};
+use crate::api::body::{Body, Labels, List, Name, Number, Object, nullable};
 use crate::api::caller::Caller;
 use crate::api::idempotent::{IdempotencyKey, Kept, answer, replayed};
 use crate::api::page::{PageOf, PageQuery, page, page_of};
@@ -70,6 +70,11 @@ pub(in crate::api) struct ProfileBody {
     name: Option<Name>,
     /// An e-mail address.
     email: Option<Name>,
+    /// The lines of a postal address, for invoices.
+    #[schema(value_type = Option<Vec<Name>>, min_items = 1, max_items = 8)]
+    address: Option<List<Name, 8>>,
+    /// What the tax office knows it by, for invoices.
+    tax_id: Option<Name>,
     /// Your own notes.
     #[serde(default)]
     metadata: Labels,
@@ -104,6 +109,12 @@ pub(in crate::api) struct ProfileView {
     /// An e-mail address.
     #[serde(skip_serializing_if = "Option::is_none")]
     email: Option<String>,
+    /// The lines of its postal address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    address: Vec<String>,
+    /// What the tax office knows it by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tax_id: Option<String>,
     /// Your own notes.
     metadata: BTreeMap<String, String>,
 }
@@ -155,7 +166,13 @@ impl CustomerView {
         Self {
             id: row.external_id,
             status: row.customer.status,
-            profile: ProfileView { name: row.profile.name, email: row.profile.email, metadata: row.profile.metadata },
+            profile: ProfileView {
+                name: row.profile.name,
+                email: row.profile.email,
+                address: row.profile.address,
+                tax_id: row.profile.tax_id,
+                metadata: row.profile.metadata,
+            },
             payment_method: state.has_payment_method(),
             overage: state.overage.map(OverageView::from),
             created_at: row.created_at,
@@ -185,6 +202,10 @@ impl CustomerBody {
             profile: self.profile.map(|Object(profile)| Profile {
                 name: profile.name.map(Name::into_string),
                 email: profile.email.map(Name::into_string),
+                address: profile
+                    .address
+                    .map_or_else(Vec::new, |List(lines)| lines.into_iter().map(Name::into_string).collect()),
+                tax_id: profile.tax_id.map(Name::into_string),
                 metadata: profile.metadata.0,
             }),
             opening_grants: Vec::new(),

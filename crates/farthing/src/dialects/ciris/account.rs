@@ -115,7 +115,12 @@ fn profile(speaker: &Speaker<CirisSettings>, identity: &Identity, opening: &Open
     if metadata.contains_key("marketing_opt_in") {
         metadata.insert("marketing_opt_in_at".to_owned(), instant(speaker.spoken.now()));
     }
-    Profile { name: identity.display_name.clone(), email: identity.customer_email.clone(), metadata }
+    Profile {
+        name: identity.display_name.clone(),
+        email: identity.customer_email.clone(),
+        metadata,
+        ..Profile::default()
+    }
 }
 
 /// The balance that an account brings along.
