@@ -7,9 +7,10 @@ use engine::{Catalog, Refusal};
 use jiff::Timestamp;
 use tokio::sync::{Mutex, Notify, RwLock, mpsc, oneshot};
 
-use crate::auth::{JwtSettingsError, JwtVerifier, KeyCache};
+use crate::auth::{self, JwtSettingsError, JwtVerifier, KeyCache};
 use crate::clock::{Clock, TenantClock};
-use crate::config::{Dialect, Mode, Tenant};
+use crate::config::{Dialect, Mode, Seller, Tenant};
+use crate::document::PageKey;
 use crate::idempotency::InFlight;
 use crate::offer;
 use crate::outbox::Outbox;
@@ -28,6 +29,9 @@ pub enum AppError {
     /// The token settings of a tenant do not work.
     #[error("tenant `{0}`: {1}")]
     Jwt(String, JwtSettingsError),
+    /// The operating system gave no random bytes.
+    #[error("no random bytes: {0}")]
+    Random(#[from] getrandom::Error),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -45,6 +49,8 @@ pub struct TenantRuntime {
     pub connection: Option<Connection>,
     /// The API of a product's own that it speaks besides.
     pub dialect: Option<Dialect>,
+    /// Who sends its invoices.
+    pub seller: Seller,
     /// Its time.
     pub clock: TenantClock,
     /// Whoever does something for the tenant in the background holds it to read, whoever moves its clock to write.
@@ -100,6 +106,8 @@ pub struct App {
     pub inbox: Notify,
     /// Where moves of test clocks are asked for, and taken up by whoever does the jobs.
     pub clock_moves: (mpsc::Sender<ClockMove>, Mutex<Option<mpsc::Receiver<ClockMove>>>),
+    /// What links to invoices are made with.
+    pub page_key: PageKey,
     /// Idempotency keys whose request is under way in this process.
     pub in_flight: InFlight,
 }
@@ -139,14 +147,23 @@ impl App {
             let held = if tenant.mode == Mode::Test { store.test_clock(&name).await? } else { None };
             let (tenant_clock, moving) = (TenantClock::new(clock.clone(), held), Arc::default());
             let catalog = Arc::new(tenant.catalog);
-            let mode = tenant.mode;
-            let dialect = tenant.dialect;
-            refuse_dialect_twice(&running, &name, dialect.as_ref())?;
-            let runtime = TenantRuntime { catalog, mode, jwt, connection, dialect, clock: tenant_clock, moving };
+            refuse_dialect_twice(&running, &name, tenant.dialect.as_ref())?;
+            let runtime = TenantRuntime {
+                catalog,
+                mode: tenant.mode,
+                jwt,
+                connection,
+                dialect: tenant.dialect,
+                seller: tenant.seller,
+                clock: tenant_clock,
+                moving,
+            };
             if running.insert(name.clone(), Arc::new(runtime)).is_some() {
                 return Err(AppError::TenantTwice(name.to_string()));
             }
         }
+        let candidate = auth::key::random()?;
+        let page_key = PageKey::new(store.secret("invoice_pages", &candidate).await?);
         let service = Service::start(&store, settings);
         let (sender, receiver) = mpsc::channel(1);
         Ok(Arc::new(Self {
@@ -158,6 +175,7 @@ impl App {
             outbox: Outbox::default(),
             inbox: Notify::new(),
             clock_moves: (sender, Mutex::new(Some(receiver))),
+            page_key,
             in_flight: InFlight::default(),
         }))
     }

@@ -117,10 +117,19 @@ pub type Digest = [u8; 32];
 /// # Errors
 /// When the operating system gives no random bytes.
 pub fn generate(tenant_mode_is_live: bool) -> Result<Secret, getrandom::Error> {
-    let mut random = [0; RANDOM_BYTES];
-    getrandom::fill(&mut random)?;
+    let random = random()?;
     let prefix = if tenant_mode_is_live { LIVE_PREFIX } else { TEST_PREFIX };
     Ok(Secret(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(random))))
+}
+
+/// Bytes that nobody can guess.
+///
+/// # Errors
+/// When the operating system gives none.
+pub fn random() -> Result<[u8; RANDOM_BYTES], getrandom::Error> {
+    let mut random = [0; RANDOM_BYTES];
+    getrandom::fill(&mut random)?;
+    Ok(random)
 }
 
 /// The digest by which to look a presented key up; `None` when the text does not have the shape of a key, so that garbage is

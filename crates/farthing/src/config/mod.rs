@@ -21,6 +21,7 @@ mod pack;
 mod plan;
 mod price;
 mod section;
+mod seller;
 mod tenant;
 mod version;
 
@@ -28,6 +29,7 @@ pub use connection::ConnectionSettings;
 pub use dialect::Dialect;
 pub use error::{Position, TenantFileError};
 pub use import::{EventColumns, ImportDefaults};
+pub use seller::Seller;
 pub use tenant::{Mode, Tenant, load, parse};
 
 #[cfg(test)]

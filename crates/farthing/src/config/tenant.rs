@@ -26,6 +26,7 @@ use super::pack::{read_packs, read_refunds};
 use super::plan::{PlanSurroundings, read_plans};
 use super::price::read_prices;
 use super::section::{NamePattern, Section};
+use super::seller::{Seller, read_seller};
 use crate::auth::JwtSettings;
 
 /// The largest file, in bytes.
@@ -71,6 +72,8 @@ pub struct Tenant {
     pub dialect: Option<Dialect>,
     /// What imports assume.
     pub import: ImportDefaults,
+    /// Who sends its invoices.
+    pub seller: Seller,
 }
 
 /// Reads a tenant file. `environment` gives the value of an environment variable.
@@ -156,6 +159,7 @@ fn read(mut root: Section<'_>, surroundings: &Surroundings<'_>) -> Option<Tenant
     let connection = read_connection(&mut root, identity.mode);
     let offer = Offer { mode: identity.mode, meters: &meters, prices: &prices, packs: &mut packs };
     let dialect = read_dialect(&mut root, offer);
+    let seller = read_seller(&mut root, identity.name.as_deref());
     root.finish();
     let catalog = Catalog {
         tenant: identity.name?,
@@ -171,7 +175,7 @@ fn read(mut root: Section<'_>, surroundings: &Surroundings<'_>) -> Option<Tenant
         overage,
         hold_seconds,
     };
-    Some(Tenant { catalog, mode: identity.mode, jwt, connection, dialect, import })
+    Some(Tenant { catalog, mode: identity.mode, jwt, connection, dialect, import, seller })
 }
 
 /// What can be subscribed to.

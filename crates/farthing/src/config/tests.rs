@@ -606,3 +606,18 @@ fn keys_come_from_the_environment_and_show_nowhere() {
     let file = format!("{START}\n[connection]\nprovider = \"stripe\"\nsecret_key_env = \"NOT_SET\"\n");
     assert!(read(&file).unwrap().connection.secret_key.is_none());
 }
+
+#[test]
+fn the_seller_is_the_tenant_until_the_file_says_more() {
+    const START: &str = "[tenant]\nname = \"acme\"\ncurrency = \"USD\"\n\n[[meters]]\nname = \"calls\"\n";
+    let seller = |text: &str| read(&format!("{START}{text}")).map(|tenant| tenant.seller);
+    assert_eq!(seller("").unwrap(), super::Seller::named("acme"));
+    let said = seller("[seller]\nname = \"Acme Ltd\"\naccent = \"#0B6e4f\"\nurl = \"https://b.example/\"").unwrap();
+    assert_eq!(
+        (&*said.name, said.accent, said.url.as_deref()),
+        ("Acme Ltd", [0x0b, 0x6e, 0x4f], Some("https://b.example"))
+    );
+    for wrong in ["accent = \"red\"", "url = \"b.example\"", "address = [\"a\\nb\"]", "colour = \"#000000\""] {
+        assert!(seller(&format!("[seller]\n{wrong}")).is_err(), "{wrong}");
+    }
+}
