@@ -13,7 +13,7 @@ use super::problem::Problem;
 use crate::app::{App, Connection, TenantRuntime};
 use crate::auth::Scope;
 use crate::clock::TenantClock;
-use crate::config::Mode;
+use crate::config::{Mode, Seller};
 use crate::identity::{Identity, IdentityError};
 use crate::store::{self, CustomerKey, CustomerRow};
 
@@ -88,6 +88,11 @@ impl Caller {
             let detail = "this tenant has no payment provider; add `[connection]` to its file";
             Problem::new(StatusCode::CONFLICT, "no_payment_provider", detail)
         })
+    }
+
+    /// Who sends the tenant's invoices.
+    pub(super) fn seller(&self) -> &Seller {
+        &self.tenant.seller
     }
 
     pub(super) fn tenant(&self) -> &Arc<str> {

@@ -34,6 +34,7 @@ key. Every answer has an `X-Request-Id`.";
         (name = "wallets", description = "What a customer has, and the ledger behind it"),
         (name = "plans", description = "What is sold by the period"),
         (name = "purchases", description = "Credit to be bought"),
+        (name = "invoices", description = "What is asked for a period, line by line, and why"),
         (name = "payments", description = "What was collected, and given back"),
         (name = "payment methods", description = "Cards on file, and the automatic top-up"),
         (name = "subscriptions", description = "Plans in force, and what they invoice"),
@@ -95,8 +96,10 @@ fn add_problems(path: &str, operation: &mut Operation) {
     // A preview is refused as what it is of would be.
     let tries = writes || path.ends_with("/preview");
     let counts = writes && ["/v1/charges", "/v1/holds"].iter().any(|part| path.starts_with(part));
-    let collects =
-        tries && ["/purchases", "/payment_methods", "/top_up", "/subscriptions"].iter().any(|part| path.contains(part));
+    let collects = tries
+        && ["/purchases", "/payment_methods", "/top_up", "/subscriptions", "/pay"]
+            .iter()
+            .any(|part| path.contains(part));
     for (may_happen, status, description) in [
         (!open, "400", "The request is not well formed"),
         (!open, "401", "The caller is not known"),
@@ -140,6 +143,7 @@ fn describe(parameter: &mut Parameter) {
         "payment" => id("pay"),
         "purchase" => id("pur"),
         "subscription" => id("sub"),
+        "invoice" => id("inv"),
         "payment_method" => text(255),
         "Idempotency-Key" => {
             ObjectBuilder::new().schema_type(Type::String).pattern(Some(r"^[\x20-\x7e]{1,255}$")).build()

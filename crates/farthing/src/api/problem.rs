@@ -153,8 +153,7 @@ impl From<Refusal> for Problem {
             | Refusal::UnknownPayment
             | Refusal::UnknownRefund
             | Refusal::UnknownPaymentMethod
-            | Refusal::UnknownSubscription
-            | Refusal::InvoiceSettled => (StatusCode::NOT_FOUND, None),
+            | Refusal::UnknownSubscription => (StatusCode::NOT_FOUND, None),
             Refusal::UnknownPack { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/pack")),
             Refusal::UnknownPlan { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/plan")),
             Refusal::UnknownAddOn { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/add_ons")),
@@ -184,6 +183,7 @@ impl From<Refusal> for Problem {
             | Refusal::TooManyRefunds { .. }
             | Refusal::TooManyPendingLines { .. }
             | Refusal::AlreadySubscribed
+            | Refusal::InvoiceSettled
             | Refusal::ProviderSubscription
             | Refusal::SubscriptionState { .. }
             | Refusal::PaymentMismatch

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use engine::id::{Kind, PublicId};
-use engine::{Micros, Price, Rounding, rating};
+use engine::{Line, LineKind, Micros, Price, Rounding, rating};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -18,7 +18,7 @@ use crate::api::problem::Problem;
 use crate::api::v1::charges::{ChargeView, find};
 use crate::api::v1::wallets::EntryView;
 use crate::app::App;
-use crate::store::{ChargeRow, EntryRow, Page, Scope, StoreError};
+use crate::store::{ChargeRow, CustomerKey, EntryRow, Page, Scope, StoreError};
 
 /// One step of how an amount came about.
 #[derive(Debug, Serialize, ToSchema)]
@@ -35,6 +35,32 @@ pub(in crate::api) struct StepView {
     per: u64,
     /// Added once.
     flat_amount: String,
+}
+
+impl From<rating::Step> for StepView {
+    fn from(step: rating::Step) -> Self {
+        Self {
+            tier: step.tier,
+            quantity: step.quantity.to_string(),
+            unit_amount: step.rate.to_string(),
+            per: step.per,
+            flat_amount: step.flat.to_string(),
+        }
+    }
+}
+
+/// The line of an invoice that a charge is on.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = InvoiceOfCharge)]
+pub(in crate::api) struct InvoiceOf {
+    /// The invoice's id; `/v1/invoices/{invoice}/explain` goes on from there.
+    id: String,
+    /// Its number.
+    number: String,
+    /// How it stands: `open`, `paid`, `void` or `uncollectible`.
+    state: String,
+    /// Which line, counted from one.
+    line: usize,
 }
 
 /// How the priced part of a charge came to its amount.
@@ -73,6 +99,9 @@ pub(in crate::api) struct Explanation {
     /// How it was priced; absent where the meter's own units covered it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pricing: Option<Pricing>,
+    /// The invoice that asks for what is owed of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    invoice: Option<InvoiceOf>,
     /// Its ledger entries.
     entries: Vec<EntryView>,
     /// The same, in words.
@@ -83,7 +112,8 @@ pub(in crate::api) struct Explanation {
 
 /// Explain a charge
 ///
-/// The chain from the use to the ledger: price, tiers, rounding, grants, entries; and the same in words.
+/// The chain from the use to the ledger and to the invoice: price, tiers, rounding, grants, entries, the line that it is on; and
+/// the same in words.
 #[utoipa::path(get, path = "/v1/charges/{charge}/explain", operation_id = "explain_charge", tag = "charges", params(("charge" = String, Path, description = "Its id")),
     responses((status = 200, body = Explanation)))]
 pub(in crate::api) async fn get(
@@ -104,8 +134,60 @@ pub(in crate::api) async fn get(
     let entries = entries.iter().map(|entry| EntryView::of(entry, row.shard_key)).collect();
     let computed = pricing.as_ref().map(|pricing| pricing.amount == charge.amount.to_string());
     let agrees = computed.unwrap_or(charge.price.is_none());
-    let story = story(&row, price.as_ref(), pricing.as_ref());
-    Ok(answer(StatusCode::OK, Explanation { charge: ChargeView::of_row(&row), pricing, entries, story, agrees }))
+    let mut story = story(&row, price.as_ref(), pricing.as_ref());
+    let invoice = invoice_of(&app, &caller, &scope, &row).await?;
+    if !charge.owed.is_zero() {
+        story.push(match &invoice {
+            Some(on) => format!("It is on line {} of invoice {}, which is {}.", on.line, on.number, on.state),
+            None if waits(&app, &scope, &row).await? => "It is on no invoice yet.".to_owned(),
+            None => "It was paid, or given back, before it came to be invoiced.".to_owned(),
+        });
+    }
+    let charge = ChargeView::of_row(&row);
+    Ok(answer(StatusCode::OK, Explanation { charge, pricing, invoice, entries, story, agrees }))
+}
+
+/// The invoice that took over what is owed of a charge: the first after it with a line of its meter, price and period.
+async fn invoice_of(app: &App, caller: &Caller, scope: &Scope, row: &ChargeRow) -> Result<Option<InvoiceOf>, Problem> {
+    let charge = &row.charge;
+    let Some(billed_with) = charge.billed_with else { return Ok(None) };
+    let has_it = |line: &Line| match &line.kind {
+        LineKind::Usage { meter, price, used_in, since, .. } => {
+            (meter, price, used_in) == (&charge.meter, &charge.price, &billed_with) && *since <= charge.position
+        }
+        _ => false,
+    };
+    let mut after = None;
+    loop {
+        let page = Page { after, limit: 50 };
+        let found = app.store.invoices_since(scope, (row.shard_key, row.customer_id), billed_with, page).await?;
+        let Some(last) = found.last() else { return Ok(None) };
+        after = last.value.number.as_ref().and_then(|number| number.parse::<i64>().ok());
+        for invoice in found.iter().map(|found| &found.value) {
+            if invoice.position > charge.position
+                && invoice.currency == charge.asset
+                && let Some(index) = invoice.lines.iter().position(has_it)
+            {
+                let id = PublicId { kind: Kind::Invoice, shard_key: row.shard_key, id: invoice.id }.to_string();
+                let number = invoice.number.as_deref().unwrap_or_default();
+                let number = caller.seller().invoice_number(number);
+                let state = invoice.standing.state.as_str().to_owned();
+                return Ok(Some(InvoiceOf { id, number, state, line: index + 1 }));
+            }
+        }
+    }
+}
+
+/// Whether what is owed of a charge waits for the next invoice.
+async fn waits(app: &App, scope: &Scope, row: &ChargeRow) -> Result<bool, Problem> {
+    let charge = &row.charge;
+    let key = CustomerKey::new(&scope.tenant, &row.external_id);
+    let customer = app.store.customer(scope, &key).await?;
+    let unbilled = customer.map(|row| row.customer.state.unbilled).unwrap_or_default();
+    Ok(unbilled.iter().any(|usage| {
+        (&usage.meter, &usage.price, Some(usage.period)) == (&charge.meter, &charge.price, charge.billed_with)
+            && usage.since <= charge.position
+    }))
 }
 
 /// The entries of a charge, in their order: some of those of its transaction, which may have many charges.
@@ -133,13 +215,7 @@ fn pricing(price: &Price, row: &ChargeRow) -> Result<Pricing, Problem> {
     let after = before.plus(charge.priced_quantity)?;
     let total_before = if before.is_zero() { Micros::ZERO } else { rating::rate(price, Micros::ZERO, before)? };
     let total_after = rating::rate(price, Micros::ZERO, after)?;
-    let steps = rating::steps(price, after)?.into_iter().map(|step| StepView {
-        tier: step.tier,
-        quantity: step.quantity.to_string(),
-        unit_amount: step.rate.to_string(),
-        per: step.per,
-        flat_amount: step.flat.to_string(),
-    });
+    let steps = rating::steps(price, after)?.into_iter().map(StepView::from);
     Ok(Pricing {
         name: price.name.to_string(),
         version: price.version.to_string(),

@@ -112,7 +112,7 @@ pub(in crate::api) struct DisputeView {
 }
 
 impl PaymentView {
-    fn of(row: &PaymentRow) -> Self {
+    pub(in crate::api) fn of(row: &PaymentRow) -> Self {
         let payment = &row.payment;
         let currency = &payment.amount.currency;
         let money = |minor| major(&Money { minor, currency: currency.clone() });

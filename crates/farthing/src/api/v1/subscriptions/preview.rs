@@ -9,7 +9,7 @@ use axum::response::Response;
 use engine::id::Kind;
 use engine::invoice::InvoiceReason;
 use engine::tax::LineTax;
-use engine::{Command, Documents, Invoice, Line, LineKind, Money, Preview};
+use engine::{Command, Documents, Invoice, Line, Money, Preview};
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -21,6 +21,7 @@ use crate::api::caller::Caller;
 use crate::api::idempotent::answer;
 use crate::api::parameters::{Named, public_id};
 use crate::api::problem::Problem;
+use crate::api::v1::invoices::kind_name;
 use crate::api::v1::purchases::major;
 use crate::app::App;
 use crate::auth::Scope;
@@ -73,16 +74,7 @@ impl LineView {
             amount: money(tax.minor),
         };
         Self {
-            kind: match line.kind {
-                LineKind::Usage { .. } => "usage",
-                LineKind::Debt => "debt",
-                LineKind::Fee { .. } => "fee",
-                LineKind::AddOn { .. } => "add_on",
-                LineKind::Commitment => "commitment",
-                LineKind::Proration => "proration",
-                LineKind::Item { .. } => "item",
-                LineKind::Carried => "carried",
-            },
+            kind: kind_name(&line.kind),
             title: line.title.to_string(),
             quantity: line.quantity.to_string(),
             unit_price: Some(line.unit_price.clone()).filter(|price| !price.is_empty()),
