@@ -14,6 +14,7 @@ use crate::dialects;
 use crate::inbound::Inbound;
 use crate::jobs::{Jobs, Providers};
 use crate::telemetry;
+use crate::web;
 
 /// How long requests under way may take once the server stops. A connection on which nothing is asked would otherwise keep
 /// it from ending for ever.
@@ -30,7 +31,7 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let inbound = Inbound::new(app.clone(), &providers);
-    let others = dialects::router(&app, &inbound).merge(inbound.router());
+    let others = dialects::router(&app, &inbound).merge(inbound.router()).merge(web::router());
     let router = api::router(app.clone(), others, dialects::documents(&app));
     let jobs = tokio::spawn(Jobs::new(app.clone(), providers).run());
     let address = listener.local_addr()?;
