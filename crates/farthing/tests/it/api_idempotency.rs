@@ -46,6 +46,7 @@ async fn writes(app: &TestApp) -> Vec<Write> {
         },
         post(&format!("{own}/grants"), 201, grant_of(1), grant_of(2)),
         post(&format!("{own}/grants/{}/void", text(&grant, "id")), 200, Value::Null, Value::Null),
+        post(&format!("{own}/invoices"), 200, Value::Null, Value::Null),
         post("/v1/charges", 201, minutes(1), minutes(2)),
         post("/v1/charges/batch", 200, batch(1), batch(2)),
         post("/v1/charges/batch", 200, atomic(1), atomic(2)),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, Request, Uri};
+use engine::Catalog;
 use farthing::app::App;
 use farthing::auth::{Scope, key};
 use farthing::clock::{Clock, SystemClock};
@@ -127,6 +128,8 @@ pub(crate) struct TestApp {
     pub(crate) database: Arc<Database>,
     /// The text of its tenant file.
     tenant: &'static str,
+    /// What it sells besides.
+    more: fn(&mut Catalog),
     /// An admin key of the tenant.
     pub(crate) admin_key: String,
     /// Where it listens.
@@ -155,14 +158,14 @@ impl TestApp {
     pub(crate) async fn with(database: Database, tenant: &'static str) -> Self {
         let clock = TestClock::at("2026-03-02T09:00:00Z");
         let database = Arc::new(database);
-        let mut app = Self::serve(database, clock, tenant).await;
+        let mut app = Self::serve(database, clock, tenant, |_| {}).await;
         app.admin_key = app.new_key(Scope::Admin).await.0;
         app
     }
 
     /// One more server on the same database, which remembers nothing of what the first one did.
     pub(crate) async fn another(&self) -> Self {
-        let app = Self::serve(self.database.clone(), self.clock.clone(), self.tenant).await;
+        let app = Self::serve(self.database.clone(), self.clock.clone(), self.tenant, self.more).await;
         Self { admin_key: self.admin_key.clone(), ..app }
     }
 
@@ -173,6 +176,15 @@ impl TestApp {
 
     /// Serves the tenant of this file so.
     pub(crate) async fn with_sandbox(database: Database, tenant: &'static str) -> (Self, TestSandbox) {
+        Self::selling(database, tenant, |_| {}).await
+    }
+
+    /// The same, with more in its catalog.
+    pub(crate) async fn selling(
+        database: Database,
+        tenant: &'static str,
+        more: fn(&mut Catalog),
+    ) -> (Self, TestSandbox) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let parsed = config::parse(tenant, "tenant.toml", &environment).expect("the tenant file is right");
         let (at, name) = (listener.local_addr().expect("an address"), parsed.catalog.tenant);
@@ -180,24 +192,26 @@ impl TestApp {
         let mut sandbox = TestSandbox::start(Some(&webhook)).await;
         sandbox.key = format!("sk_test_{name}");
         let clock = TestClock::at("2026-03-02T09:00:00Z");
-        let mut app = Self::serve_on(listener, Arc::new(database), clock, tenant, Some(&sandbox.address())).await;
+        let (database, address) = (Arc::new(database), sandbox.address());
+        let mut app = Self::serve_on(listener, database, clock, (tenant, more), Some(&address)).await;
         app.admin_key = app.new_key(Scope::Admin).await.0;
         (app, sandbox)
     }
 
-    async fn serve(database: Arc<Database>, clock: Arc<TestClock>, file: &'static str) -> Self {
+    async fn serve(database: Arc<Database>, clock: Arc<TestClock>, file: &'static str, more: fn(&mut Catalog)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        Self::serve_on(listener, database, clock, file, None).await
+        Self::serve_on(listener, database, clock, (file, more), None).await
     }
 
     async fn serve_on(
         listener: TcpListener,
         database: Arc<Database>,
         clock: Arc<TestClock>,
-        file: &'static str,
+        (file, more): (&'static str, fn(&mut Catalog)),
         sandbox: Option<&SandboxAddress>,
     ) -> Self {
-        let tenant = config::parse(file, "tenant.toml", &environment).expect("the tenant file is right");
+        let mut tenant = config::parse(file, "tenant.toml", &environment).expect("the tenant file is right");
+        more(&mut tenant.catalog);
         let store = database.open().await;
         let tenants = vec![tenant];
         let Connected { providers, connections, .. } = connect(&tenants, sandbox).expect("the tenant is connected");
@@ -209,7 +223,7 @@ impl TestApp {
         let served = tokio::spawn(server::serve(app.clone(), providers, listener, async move {
             let _ = stopped.await;
         }));
-        Self { app, clock, database, tenant: file, admin_key: String::new(), address, stop, served }
+        Self { app, clock, database, tenant: file, more, admin_key: String::new(), address, stop, served }
     }
 
     /// Tells the server to stop; what it ended with, once all that it had accepted is answered.

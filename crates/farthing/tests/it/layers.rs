@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::sources::{Token, after_group, tokens};
 
 /// Each module at the top of the crate, and those that it may import besides itself and the engine.
-const MAY_IMPORT: [(&str, &[&str]); 28] = [
+const MAY_IMPORT: [(&str, &[&str]); 29] = [
     ("store", &[]),
     ("outbox", &["store"]),
     ("service", &["store"]),
@@ -19,8 +19,9 @@ const MAY_IMPORT: [(&str, &[&str]); 28] = [
     ("event", &["config", "idempotency"]),
     ("verify", &["store"]),
     ("analytics", &["store"]),
+    ("document", &["config", "store"]),
     ("offer", &["store"]),
-    ("app", &["auth", "clock", "config", "idempotency", "offer", "outbox", "service", "store"]),
+    ("app", &["auth", "clock", "config", "document", "idempotency", "offer", "outbox", "service", "store"]),
     ("identity", &["app", "auth", "store"]),
     // Surfaces: they parse a request into a command, and read.
     (
@@ -31,6 +32,7 @@ const MAY_IMPORT: [(&str, &[&str]); 28] = [
             "auth",
             "clock",
             "config",
+            "document",
             "event",
             "idempotency",
             "identity",
@@ -64,6 +66,7 @@ const MAY_IMPORT: [(&str, &[&str]); 28] = [
             "auth",
             "clock",
             "config",
+            "document",
             "event",
             "idempotency",
             "identity",
