@@ -257,8 +257,7 @@ impl Draft<'_> {
         let Some(of) = bill.subscription else { return Ok(()) };
         if let Some(coupon) = &of.coupon {
             // What is given back was reduced already, to what was invoiced of it.
-            let gives_back = |line: &Line| line.kind == LineKind::Proration && line.minor < 0;
-            let minor: Vec<i64> = lines.iter().map(|line| if gives_back(line) { 0 } else { line.minor }).collect();
+            let minor: Vec<i64> = lines.iter().map(|line| if line.gives_back() { 0 } else { line.minor }).collect();
             for (line, discount) in lines.iter_mut().zip(coupon.discounts(&minor, &bill.currency)?) {
                 line.discount = discount;
             }

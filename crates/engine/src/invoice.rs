@@ -164,7 +164,7 @@ pub enum LineKind {
     Proration {
         /// The whole period; the line has the rest of it.
         whole: Period,
-        /// What all of it costs, in minor units.
+        /// What all of it costs, in minor units; of what is given back, what was invoiced of it.
         price: i64,
     },
     /// One thing, once.
@@ -360,6 +360,12 @@ impl Line {
     #[must_use]
     pub const fn is_taxed(&self) -> bool {
         !matches!(self.kind, LineKind::Carried)
+    }
+
+    /// Whether it gives back what was invoiced before, reduced already by the discounts of its time.
+    #[must_use]
+    pub const fn gives_back(&self) -> bool {
+        matches!(self.kind, LineKind::Proration { .. }) && self.minor < 0
     }
 
     /// Whether it takes over debt that the ledger has already.

@@ -490,7 +490,7 @@ impl Draft<'_> {
             } else {
                 format!("Remaining time of {}", line.title)
             };
-            let kind = LineKind::Proration { whole: period, price: line.minor };
+            let kind = LineKind::Proration { whole: period, price: worth };
             let prorated = Line::whole(kind, &title, 1, minor, per_minor)?;
             Ok(Line { quantity: line.quantity, unit_price: line.unit_price, period: Some(rest), ..prorated })
         };

@@ -139,9 +139,7 @@ async fn a_reader_writes_nothing_and_sees_no_keys() {
     }
     let unseen =
         ["api_keys", "imports", "_sqlx_migrations", "provider_events", "reconciliations", "test_clocks", "dues"];
-    for table in
-        unseen.into_iter().chain(["invoice_numbers", "notice_numbers", "plan_versions", "offers", "secrets"])
-    {
+    for table in unseen.into_iter().chain(["invoice_numbers", "notice_numbers", "plan_versions", "offers", "secrets"]) {
         assert_refused(&database, "farthing_reader", &format!("SELECT 1 FROM {table}")).await;
     }
 }

@@ -124,7 +124,8 @@ fn sums_agree(invoice: &Invoice) -> Result<bool, Problem> {
     let discounted: Vec<&Line> = invoice.lines.iter().filter(|line| line.is_taxed()).collect();
     let discounts = match &invoice.coupon {
         Some(coupon) => {
-            let amounts: Vec<i64> = discounted.iter().map(|line| line.minor).collect();
+            let amounts: Vec<i64> =
+                discounted.iter().map(|line| if line.gives_back() { 0 } else { line.minor }).collect();
             let anew = coupon.discounts(&amounts, &invoice.currency)?;
             discounted.iter().map(|line| line.discount).eq(anew)
         }
