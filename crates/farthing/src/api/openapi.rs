@@ -96,10 +96,9 @@ fn add_problems(path: &str, operation: &mut Operation) {
     // A preview is refused as what it is of would be.
     let tries = writes || path.ends_with("/preview");
     let counts = writes && ["/v1/charges", "/v1/holds"].iter().any(|part| path.starts_with(part));
-    let collects = tries
-        && ["/purchases", "/payment_methods", "/top_up", "/subscriptions", "/pay"]
-            .iter()
-            .any(|part| path.contains(part));
+    let asks_for_money =
+        ["/purchases", "/payment_methods", "/top_up", "/subscriptions"].iter().any(|part| path.contains(part));
+    let collects = tries && (asks_for_money || path.ends_with("/pay"));
     for (may_happen, status, description) in [
         (!open, "400", "The request is not well formed"),
         (!open, "401", "The caller is not known"),
