@@ -152,9 +152,12 @@ pub struct CustomerChange {
     pub overage: Option<Option<Overage>>,
     /// Who it is, as a whole.
     pub profile: Option<Profile>,
-    /// What it brings along from where it was billed before, given where this creates it.
+    /// What it brings along, given where this creates it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub opening_grants: Vec<GrantRequest>,
+    /// Whether it was a customer elsewhere before, and has had there what new ones are given.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub known_before: bool,
 }
 
 /// Value to be granted.

@@ -166,7 +166,9 @@ impl Draft<'_> {
         }
         if created {
             self.decision.profile.get_or_insert_default();
-            self.grant_for(LifeEvent::Created)?;
+            if !change.known_before {
+                self.grant_for(LifeEvent::Created)?;
+            }
             for grant in &change.opening_grants {
                 self.grant(grant)?;
             }

@@ -241,7 +241,7 @@ impl Story {
             fingerprint: 0,
             meter: Arc::from(meter),
             quantity: quantity.parse().ok()?,
-            own_amount: None,
+            own_amount: words.option("own", |text| text.parse().ok())?,
             subject: None,
             dimensions: words.dimensions(),
             occurred_at: words.option("at", |text| self.time(text))?.unwrap_or(self.now),

@@ -33,7 +33,7 @@ impl<'a> Words<'a> {
 
     /// The options that are not the language's own: dimensions.
     pub(crate) fn dimensions(&self) -> BTreeMap<String, String> {
-        let own = ["per", "size", "rounding", "line_rounding", "pooled", "plan", "flat", "at", "until"];
+        let own = ["per", "size", "rounding", "line_rounding", "pooled", "plan", "flat", "at", "until", "own"];
         let others = self.options.iter().filter(|(name, _)| !own.contains(name));
         others.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
@@ -105,6 +105,7 @@ pub(crate) fn change(words: &Words, profile: &[&str]) -> Option<CustomerChange> 
         overage,
         profile: (!profile.is_empty()).then(|| Profile { name: Some(profile.join(" ")), ..Profile::default() }),
         opening_grants: Vec::new(),
+        known_before: words.options.get("known_before") == Some(&"yes"),
     })
 }
 

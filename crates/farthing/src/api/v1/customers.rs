@@ -209,6 +209,7 @@ impl CustomerBody {
                 metadata: profile.metadata.0,
             }),
             opening_grants: Vec::new(),
+            known_before: false,
         }
     }
 }

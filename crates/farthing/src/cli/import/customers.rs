@@ -35,6 +35,9 @@ pub(super) struct Arguments {
     /// What kind of grant a balance becomes.
     #[arg(long, default_value = "paid")]
     kind: Kind,
+    /// They were customers before and have had what new ones are given: give them their balances alone.
+    #[arg(long)]
+    known_before: bool,
 }
 
 /// What kind of grant a balance becomes.
@@ -55,7 +58,7 @@ pub(super) async fn run(database: &Database, arguments: &Arguments) -> Result<Ou
         .transpose()?;
     let description = columns.as_ref().map_or("JSON lines", |columns| columns.description.as_str());
     eprintln!("{}: {description}", source.name);
-    let how = format!("{columns:?} {:?}", arguments.kind);
+    let how = format!("{columns:?} {:?} {}", arguments.kind, arguments.known_before);
     let key = progress_key(&source, &["customers", &how]);
     let app = start(database, tenant).await?;
     let Some(runtime) = app.tenants.values().next() else { return Ok(Outcome::Good) };
@@ -67,6 +70,7 @@ pub(super) async fn run(database: &Database, arguments: &Arguments) -> Result<Ou
             Kind::Paid => GrantKind::Paid,
             Kind::Promotional => GrantKind::Promotional,
         },
+        known_before: arguments.known_before,
         lines: HashMap::new(),
         created: 0,
         changed: 0,
@@ -182,6 +186,7 @@ struct Customers<'a> {
     catalog: Arc<Catalog>,
     columns: Option<Columns>,
     kind: GrantKind,
+    known_before: bool,
     /// The line of each customer.
     lines: HashMap<Arc<str>, u64>,
     created: u64,
@@ -323,7 +328,7 @@ struct Done {
 }
 
 /// What is to change of a customer, so that it is as a line wants it; what the line leaves out stays.
-fn difference(wanted: Wanted, row: Option<&CustomerRow>) -> Item {
+fn difference(wanted: Wanted, row: Option<&CustomerRow>, known_before: bool) -> Item {
     let before = row.map(|row| row.profile.clone()).unwrap_or_default();
     let profile = Profile {
         name: wanted.name.or(before.name.clone()),
@@ -338,6 +343,7 @@ fn difference(wanted: Wanted, row: Option<&CustomerRow>) -> Item {
     let change = (row.is_none() || profile.is_some() || status.is_some()).then(|| CustomerChange {
         status,
         profile,
+        known_before,
         ..CustomerChange::default()
     });
     Item { key: wanted.key, change, close, balances: wanted.balances }
@@ -353,7 +359,7 @@ impl Import for Customers<'_> {
             Err(reason) => Ok(Err(reason)),
             Ok(wanted) => {
                 let row = self.app.store.customer(&scope, &wanted.key).await.map_err(store_failed)?;
-                Ok(Ok(difference(wanted, row.as_ref())))
+                Ok(Ok(difference(wanted, row.as_ref(), self.known_before)))
             }
         });
         let prepared: Vec<Result<_, Failure>> = stream::iter(prepared).buffered(LOOK_UPS).collect().await;
