@@ -94,7 +94,11 @@ impl Inbound {
         let webhooks = provider.webhooks().ok_or(InboundError::NoWebhooks)?;
         let headers: Vec<(&str, &[u8])> =
             headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-        let event = webhooks.verify(&headers, body, self.app.clock.wall())?;
+        // By the provider's name, so that what one of them tells can be picked out of the log.
+        let of_provider = |what: &str| format!("{}_webhook_{what}", provider.name());
+        let event = webhooks.verify(&headers, body, self.app.clock.wall()).inspect_err(|error| {
+            tracing::warn!(event = of_provider("verification_failed"), tenant = &**tenant, code = error.code());
+        })?;
         let row = EventRow {
             tenant: tenant.clone(),
             id: event.id,
@@ -106,7 +110,7 @@ impl Inbound {
             received_at: self.app.now(tenant),
         };
         let new = self.app.store.keep_event(&row).await.map_err(InboundError::Store)?;
-        tracing::info!(event = "webhook", tenant = &**tenant, id = &*row.id, kind = row.kind, new);
+        tracing::info!(event = of_provider("received"), tenant = &**tenant, id = &*row.id, kind = row.kind, new);
         self.app.inbox.notify_one();
         Ok(Received { tenant: tenant.clone(), id: row.id, kind: row.kind })
     }
@@ -140,10 +144,7 @@ async fn webhook(
         Ok(_) => return axum::Json(json!({"received": true})).into_response(),
         Err(error @ InboundError::UnknownConnection) => (StatusCode::NOT_FOUND, "unknown_connection", error),
         Err(error @ InboundError::NoWebhooks) => (StatusCode::NOT_FOUND, "no_webhooks", error),
-        Err(InboundError::Webhook(error)) => {
-            tracing::warn!(event = "webhook_refused", connection = name, code = error.code());
-            (StatusCode::BAD_REQUEST, error.code(), error.into())
-        }
+        Err(InboundError::Webhook(error)) => (StatusCode::BAD_REQUEST, error.code(), error.into()),
         Err(error @ InboundError::NotApplied) => (StatusCode::SERVICE_UNAVAILABLE, "event_not_applied", error),
         Err(InboundError::Store(cause)) => {
             tracing::error!(event = "store_failed", error = %cause);

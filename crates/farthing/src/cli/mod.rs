@@ -9,6 +9,7 @@ mod bench;
 mod check;
 mod demo;
 mod description;
+mod environment;
 mod events;
 mod import;
 mod jobs;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::Failure;
+use super::environment::Environment;
 use crate::config::{self, Tenant, TenantFileError};
 
 /// The tenant file that is used where none is named.
@@ -54,7 +55,11 @@ impl TenantArguments {
 /// # Errors
 /// The mistakes of all files.
 pub(super) fn load(files: &[PathBuf]) -> Result<Vec<(String, Tenant)>, Vec<TenantFileError>> {
-    let environment = |name: &str| std::env::var(name).ok();
+    let environment = Environment::read().map_err(|error| {
+        let remedy = "mend it, or take the file away".to_owned();
+        vec![TenantFileError { file: "environment".to_owned(), position: None, problem: error.to_string(), remedy }]
+    })?;
+    let environment = |name: &str| environment.get(name);
     let usual = [PathBuf::from(USUAL_FILE)];
     let files = match files {
         [] if Path::new(USUAL_FILE).exists() => &usual,
