@@ -499,7 +499,7 @@ acme.toml:13:1: [jwt] has both `jwks_file` and `jwks_url`; leave one out: the ke
 #[test]
 fn a_secret_never_reaches_an_error() {
     let pasted = jwt_file("kY3_real-Secret/pasted+into=the.file");
-    assert_snapshot!(mistakes(&pasted), @r#"acme.toml:12:14: `secret_env` is not the name of an environment variable; it is the variable's name in capitals, as in `secret_env = "JWT_SECRET"`, never the secret itself"#);
+    assert_snapshot!(mistakes(&pasted), @r#"acme.toml:12:14: `secret_env` is not the name of an environment variable; it is the variable's name in capitals, as in `secret_env = "STRIPE_KEY"`, never what it holds"#);
     let short = parse(&jwt_file("ACME_SECRET"), "acme.toml", &|_| Some("hunter2".to_owned())).unwrap_err();
     assert_eq!(short.len(), 1);
     let shown = format!("{} {:?}", short[0], short[0]);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 /// How much of what was sent is told back, in bytes.
@@ -40,6 +40,23 @@ pub(super) struct Fields<'b> {
     whole: Value,
     at: Vec<Value>,
     wrong: Vec<Invalid>,
+}
+
+/// Parses the parameters behind the `?` of a path, each of which is a text.
+///
+/// # Errors
+/// Everything that is wrong with them.
+pub(super) fn parse_query<T: Read>(query: &str) -> Result<T, Vec<Invalid>> {
+    let pairs = form_urlencoded::parse(query.as_bytes());
+    let texts: Vec<(String, Box<RawValue>)> =
+        pairs.filter_map(|(name, text)| Some((name.into_owned(), to_raw_value(&text).ok()?))).collect();
+    let members = texts.iter().map(|(name, raw)| (name.clone(), &**raw)).collect();
+    let mut fields = Fields { members, whole: Value::Null, at: vec![json!("query")], wrong: Vec::new() };
+    let read = T::read(&mut fields);
+    match read {
+        Some(read) if fields.wrong.is_empty() => Ok(read),
+        _ => Err(fields.wrong),
+    }
 }
 
 /// Parses a body.
@@ -77,6 +94,15 @@ fn told(raw: &RawValue) -> Value {
 }
 
 impl<'b> Fields<'b> {
+    /// Notes that a number is larger than it may be.
+    pub(super) fn at_most(&mut self, name: &str, number: Option<i64>, most: i64) -> Option<i64> {
+        if number.is_some_and(|number| number > most) {
+            self.refuse(name, "less_than_equal", format!("Input should be less than or equal to {most}"));
+            return None;
+        }
+        number
+    }
+
     /// Notes that something is wrong with a member.
     pub(super) fn refuse(&mut self, name: &str, kind: &'static str, message: impl Into<String>) {
         let input = self.members.get(name).map_or(Value::Null, |raw| told(raw));
@@ -211,6 +237,22 @@ impl<'b> Fields<'b> {
                 None
             }
         }
+    }
+
+    /// One of a few words.
+    pub(super) fn required_choice<T: Copy>(&mut self, name: &str, choices: &[(&str, T)]) -> Option<T> {
+        let raw = self.required(name)?;
+        let word = serde_json::from_str::<String>(raw.get()).ok();
+        let chosen = choices.iter().find(|(choice, _)| Some(*choice) == word.as_deref()).map(|(_, chosen)| *chosen);
+        if chosen.is_none() {
+            let words: Vec<String> = choices.iter().map(|(choice, _)| format!("'{choice}'")).collect();
+            let words = match words.split_last() {
+                Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+                _ => words.concat(),
+            };
+            self.refuse(name, "enum", format!("Input should be {words}"));
+        }
+        chosen
     }
 
     /// An object below this one; an empty one where there is none. `null` is none either.

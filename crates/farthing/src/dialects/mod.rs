@@ -8,6 +8,7 @@
 mod ciris;
 mod failure;
 mod fields;
+mod schema;
 mod spoken;
 
 use std::marker::PhantomData;
@@ -16,11 +17,12 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use utoipa::openapi::OpenApi;
 
 use crate::app::App;
@@ -109,6 +111,29 @@ impl<D: Dialect, T: Read, S: Send + Sync> FromRequest<S> for Body<D, T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Failed<D>> {
         let Raw(bytes, _) = Raw::<D>::from_request(request, state).await?;
         Ok(Self(fields::parse(&bytes)?, PhantomData))
+    }
+}
+
+/// The parameters behind the `?`, read likewise.
+struct Query<D, T>(T, PhantomData<D>);
+
+impl<D: Dialect, T: Read, S: Send + Sync> FromRequestParts<S> for Query<D, T> {
+    type Rejection = Failed<D>;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failed<D>> {
+        Ok(Self(fields::parse_query(parts.uri.query().unwrap_or_default())?, PhantomData))
+    }
+}
+
+/// The names in a path; what cannot be one names nothing.
+struct Named<D, T>(T, PhantomData<D>);
+
+impl<D: Dialect, T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<D, T> {
+    type Rejection = Failed<D>;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failed<D>> {
+        let path = Path::<T>::from_request_parts(parts, state).await;
+        Ok(Self(path.map_err(|_| Failure::NotFound)?.0, PhantomData))
     }
 }
 

@@ -17,7 +17,7 @@ use crate::service::{Answer, Request, ServiceError};
 use crate::store::{CustomerKey, CustomerRow, EventState, Scope, StoreError};
 
 /// How long a request waits for the provider before it answers with what is known by then.
-pub(super) const PROVIDER_WAIT: Duration = Duration::from_secs(20);
+pub(super) const PROVIDER_WAIT: Duration = Duration::from_secs(10);
 
 /// How long a webhook waits for what it says to be applied, so that the provider sends again what could not be.
 const WEBHOOK_WAIT: Duration = Duration::from_secs(5);

@@ -36,6 +36,10 @@ pub(in crate::api) struct NewCharge {
     meter: Name,
     /// How much.
     quantity: Number,
+    /// What it costs, where it has a price of its own: in what the tenant file prices the meter in. Grants in the meter's unit
+    /// still come first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    amount: Option<Number>,
     /// Who under the customer used it.
     subject: Option<Name>,
     /// What it was, such as the model: chooses the price.
@@ -67,7 +71,7 @@ impl NewCharge {
             fingerprint: fingerprint(self),
             meter: Arc::from(self.meter.as_str()),
             quantity: self.quantity.0,
-            own_amount: None,
+            own_amount: self.amount.map(|amount| amount.0),
             subject: self.subject.as_ref().map(|subject| Arc::from(subject.as_str())),
             dimensions: self.dimensions.0.clone(),
             occurred_at: self.time.map_or(now, |time| time.0),

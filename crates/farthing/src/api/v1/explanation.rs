@@ -263,6 +263,9 @@ fn story(row: &ChargeRow, price: Option<&Price>, pricing: Option<&Pricing>) -> V
             pricing.total_after, pricing.amount
         ));
     }
+    if charge.price.is_none() && !charge.priced_quantity.is_zero() && charge.priced_quantity != charge.amount {
+        story.push(format!("It came with a price of its own: {} {}.", charge.amount, charge.asset));
+    }
     for cover in &charge.covered_by {
         let grant = PublicId { kind: Kind::Grant, shard_key: row.shard_key, id: cover.grant };
         story.push(format!("{} {} came from {grant}.", cover.amount, cover.asset));

@@ -6,40 +6,46 @@ use axum::extract::State as FromState;
 use axum::http::StatusCode;
 use axum::response::Response;
 use engine::id::keyed_id;
-use engine::{Command, CustomerChange, GrantKind, GrantRequest, Profile, wallet};
+use engine::{Command, CustomerChange, GrantKind, GrantRequest, Profile, Refusal, wallet};
 use serde::Serialize;
-use utoipa::ToSchema;
+use serde_json::json;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
-use super::{Body, Caller, Ciris, CirisSettings, Failed, Failure, Speaker, State, answer, instant, units, whole};
+use super::{
+    Body, Caller, Ciris, CirisSettings, Failed, Failure, Named, Speaker, State, answer, instant, units, whole,
+};
 use crate::auth::Scope;
 use crate::dialects::fields::{Fields, Read};
-use crate::store::{CustomerKey, CustomerRow};
+use crate::dialects::schema::Shape;
+use crate::store::{CustomerKey, CustomerRow, Page};
 
 /// Which account is meant, and what else may be said of it. The account is found by provider and id alone, because a payment
 /// brings nothing else back.
-#[derive(Debug, ToSchema)]
-#[allow(dead_code, reason = "the schema names all members; some are kept in one map")]
+#[derive(Debug)]
 pub(super) struct Identity {
     /// Who vouches for the user: begins with `oauth:`.
-    #[schema(min_length = 7, max_length = 255, pattern = "^oauth:")]
     pub(super) oauth_provider: String,
     /// The user's id there.
-    #[schema(min_length = 1, max_length = 255)]
     pub(super) external_id: String,
     /// The user's e-mail address.
-    #[schema(max_length = 255)]
     pub(super) customer_email: Option<String>,
     /// The user's name.
-    #[schema(max_length = 255)]
     pub(super) display_name: Option<String>,
     /// The rest of what is said, by member.
-    #[schema(value_type = Object)]
     pub(super) notes: BTreeMap<String, String>,
 }
 
 /// What is kept of an account besides who it is, each as long as it may be.
 const NOTES: [(&str, usize); 5] =
     [("wa_id", 255), ("tenant_id", 255), ("user_role", 50), ("agent_id", 255), ("marketing_opt_in_source", 50)];
+
+/// How a body about an account looks.
+pub(super) fn identity_shape() -> Shape {
+    let shape = Shape::new().pattern("oauth_provider", "^oauth:[\\x21-\\x7e]{0,200}$").text("external_id", 1, 255);
+    let shape = NOTES.iter().fold(shape, |shape, (name, most)| shape.optional_text(name, *most));
+    shape.optional_text("display_name", 255).flag("marketing_opt_in")
+}
 
 impl Read for Identity {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
@@ -65,9 +71,13 @@ impl Identity {
     /// The native id of the customer. A `/` inside either part is written otherwise, and so is what that is written with, so
     /// that no two accounts have one id.
     pub(super) fn native_id(&self) -> String {
-        let part = |text: &str| text.replace('%', "%25").replace('/', "%2F");
-        format!("{}/{}", part(&self.oauth_provider), part(&self.external_id))
+        native_id(&self.oauth_provider, &self.external_id)
     }
+}
+
+pub(super) fn native_id(oauth_provider: &str, external_id: &str) -> String {
+    let part = |text: &str| text.replace('%', "%25").replace('/', "%2F");
+    format!("{}/{}", part(oauth_provider), part(external_id))
 }
 
 /// What a new account begins with.
@@ -161,14 +171,23 @@ pub(super) fn balance_of(speaker: &Speaker<CirisSettings>, row: &CustomerRow) ->
 }
 
 /// An account to be created.
-#[derive(Debug, ToSchema)]
+#[derive(Debug)]
 pub(super) struct NewAccount {
-    #[schema(inline)]
     identity: Identity,
     initial_balance_minor: i64,
     currency: Option<String>,
     plan_name: Option<String>,
 }
+
+impl PartialSchema for NewAccount {
+    fn schema() -> RefOr<Schema> {
+        let shape = identity_shape().optional_integer("initial_balance_minor", 0);
+        let shape = shape.optional_text("currency", 3).optional_text("plan_name", 100);
+        shape.schema(json!({"oauth_provider": "oauth:google", "external_id": "user@example.com", "currency": "USD"}))
+    }
+}
+
+impl ToSchema for NewAccount {}
 
 impl Read for NewAccount {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
@@ -205,7 +224,11 @@ pub(super) struct Account {
 }
 
 impl Account {
-    pub(super) fn of(speaker: &Speaker<CirisSettings>, row: &CustomerRow) -> Result<Self, Failure> {
+    async fn of(speaker: &Speaker<CirisSettings>, row: &CustomerRow) -> Result<Self, Failure> {
+        let owner = (row.customer.shard_key, row.customer.id);
+        let latest = Page { after: None, limit: 1 };
+        let entries = speaker.spoken.app.store.entries(&speaker.spoken.scope_of(row), owner, None, latest).await?;
+        let updated_at = entries.first().map_or(row.created_at, |entry| entry.recorded_at);
         let owned = |name: &str| note(row, name).map(str::to_owned);
         let balance = balance_of(speaker, row)?;
         let (provider, external_id) = parts(&row.external_id);
@@ -225,7 +248,7 @@ impl Account {
             marketing_opt_in_at: owned("marketing_opt_in_at"),
             marketing_opt_in_source: owned("marketing_opt_in_source"),
             created_at: instant(row.created_at),
-            updated_at: instant(row.created_at),
+            updated_at: instant(updated_at),
         })
     }
 }
@@ -255,5 +278,22 @@ pub(super) async fn create(
         plan_name: body.plan_name.unwrap_or(plain.plan_name),
     };
     let row = find_or_create(&speaker, &body.identity, &opening).await?;
-    Ok(answer(StatusCode::CREATED, Account::of(&speaker, &row)?))
+    Ok(answer(StatusCode::CREATED, Account::of(&speaker, &row).await?))
+}
+
+/// An account
+#[utoipa::path(get, path = "/v1/billing/accounts/{oauth_provider}/{external_id}", operation_id = "get_account", tag = "billing",
+    params(("oauth_provider" = String, Path, description = "Who vouches for the user"), ("external_id" = String, Path, description = "The user's id there")),
+    responses((status = 200, body = Account)))]
+pub(super) async fn get(
+    FromState(speaker): State,
+    caller: Caller<Ciris>,
+    Named((oauth_provider, external_id), _): Named<Ciris, (String, String)>,
+) -> Result<Response, Failed<Ciris>> {
+    caller.require(Scope::Read)?;
+    let key = speaker.spoken.key(&native_id(&oauth_provider, &external_id));
+    // No account has a name that cannot be kept, and PostgreSQL would not be asked for it.
+    let found = if key.external_id.contains('\0') { None } else { speaker.spoken.customer(&key).await? };
+    let row = found.ok_or(Refusal::UnknownCustomer)?;
+    Ok(answer(StatusCode::OK, Account::of(&speaker, &row).await?))
 }

@@ -11,10 +11,11 @@ use engine::id::keyed_id;
 use engine::{ChargeRequest, Command, Micros, Refusal};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
-use super::account::{Identity, currency_of};
+use super::account::{Identity, currency_of, identity_shape};
 use super::{
     Body, Caller, Ciris, CirisSettings, Failed, Speaker, State, answer, instant, said, text_or_null, units, whole,
 };
@@ -30,17 +31,28 @@ const EXISTING: HeaderName = HeaderName::from_static("x-existing-charge-id");
 const ABOUT: [&str; 4] = ["message_id", "agent_id", "channel_id", "request_id"];
 
 /// A use to be charged.
-#[derive(Debug, ToSchema)]
+#[derive(Debug)]
 pub(super) struct NewCharge {
-    #[schema(inline)]
     identity: Identity,
     amount_minor: i64,
     currency: String,
     description: String,
     idempotency_key: Option<String>,
-    #[schema(value_type = Object)]
     metadata: [Option<String>; 4],
 }
+
+impl PartialSchema for NewCharge {
+    fn schema() -> RefOr<Schema> {
+        let shape = identity_shape().integer("amount_minor", 1).text("currency", 3, 3).text("description", 1, 10_000);
+        let shape = shape.optional_text("idempotency_key", 255).texts("metadata", &ABOUT);
+        shape.schema(json!({
+            "oauth_provider": "oauth:google", "external_id": "user@example.com", "amount_minor": 1, "currency": "USD",
+            "description": "Agent interaction", "metadata": {"message_id": "msg-001", "agent_id": "datum"}
+        }))
+    }
+}
+
+impl ToSchema for NewCharge {}
 
 impl Read for NewCharge {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {

@@ -1,24 +1,27 @@
 //! What the product says about itself, and what all its answers share.
 
-use axum::Json;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
-use utoipa::ToSchema;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder, SecurityRequirement};
+use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder, Schema, SecurityRequirement};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::answer;
+use crate::dialects::schema;
 use crate::identity::IdentityError;
 
 /// Why something was not done.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Problem {
-    /// A sentence, or a list of everything that is wrong with the body.
-    #[schema(value_type = Object)]
-    detail: serde_json::Value,
+pub(super) struct Problem;
+
+impl PartialSchema for Problem {
+    fn schema() -> RefOr<Schema> {
+        schema::problem()
+    }
 }
+
+impl ToSchema for Problem {}
 
 /// What this is.
 #[derive(Serialize, ToSchema)]
@@ -35,7 +38,7 @@ pub(super) struct About {
 #[utoipa::path(get, path = "/", operation_id = "get_root", tag = "billing", responses((status = 200, body = About)))]
 pub(super) async fn root() -> Response {
     let version = env!("CARGO_PKG_VERSION");
-    answer(StatusCode::OK, Json(About { service: "CIRIS Billing API", version, status: "running" }).0)
+    answer(StatusCode::OK, About { service: "CIRIS Billing API", version, status: "running" })
 }
 
 /// Why it is not known who calls, in this product's words.
