@@ -136,6 +136,23 @@ fn plan(name: &str, unit: IntervalUnit) -> impl Strategy<Value = Plan> + use<> {
     })
 }
 
+/// What is counted.
+fn calls() -> Meter {
+    Meter {
+        name: "calls".into(),
+        unit: Asset::new("call"),
+        event_type: None,
+        property: None,
+        dimensions: ["model".to_owned()].into(),
+        requires_payment_method: false,
+    }
+}
+
+fn add_on(name: &str, recurring: bool) -> AddOn {
+    let fee = Money { minor: 333, currency: Asset::new("USD") };
+    AddOn { name: name.into(), title: name.into(), fee, recurring }
+}
+
 fn catalog() -> impl Strategy<Value = Catalog> {
     let zone = prop_oneof![Just("UTC"), Just("Europe/Berlin"), Just("America/Santiago")];
     let plans =
@@ -159,21 +176,8 @@ fn catalog() -> impl Strategy<Value = Catalog> {
                 let (name, meter, line_rounding) = (Arc::from(name), Arc::from("calls"), rounding);
                 Arc::new(Price { version: Arc::clone(&name), name, meter, matching, line_rounding, ..price })
             };
-            let meter = Meter {
-                name: "calls".into(),
-                unit: Asset::new("call"),
-                event_type: None,
-                property: None,
-                dimensions: ["model".to_owned()].into(),
-                requires_payment_method: false,
-            };
+            let meter = calls();
             let versions = [plans.0, plans.1, plans.2].map(|plan| (plan.version.clone(), Arc::new(plan)));
-            let add_on = |name: &str, recurring| AddOn {
-                name: name.into(),
-                title: name.into(),
-                fee: Money { minor: 333, currency: Asset::new("USD") },
-                recurring,
-            };
             let add_ons = [add_on("phone", true), add_on("setup", false)].map(|add_on| (add_on.name.clone(), add_on));
             let coupon = Coupon { code: "less".into(), discount, duration: CouponDuration::Repeating(2) };
             let tax = |(percent, inclusive): (i64, bool)| TaxRate {
