@@ -82,13 +82,37 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(v1::wallets::get))
         .routes(routes!(v1::wallets::statement))
         .routes(routes!(v1::wallets::entries))
-        .routes(routes!(v1::plans::list))
+        .routes(routes!(v1::usage::get))
+        .routes(routes!(v1::test_clock::get))
+        .routes(routes!(v1::test_clock::advance))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::live))
+        .merge(collecting())
+        .merge(billing())
+        .merge(analytics())
+}
+
+/// Packs, payments and payment methods.
+fn collecting() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
         .routes(routes!(v1::purchases::create))
         .routes(routes!(v1::purchases::get))
         .routes(routes!(v1::payments::list))
         .routes(routes!(v1::payments::get))
         .routes(routes!(v1::payments::cancel))
         .routes(routes!(v1::payments::refund))
+        .routes(routes!(v1::payment_methods::list, v1::payment_methods::attach))
+        .routes(routes!(v1::payment_methods::setup))
+        .routes(routes!(v1::payment_methods::set_default))
+        .routes(routes!(v1::payment_methods::detach))
+        .routes(routes!(v1::payment_methods::top_up, v1::payment_methods::put_top_up))
+        .routes(routes!(v1::payment_methods::disable_top_up))
+}
+
+/// Plans, subscriptions and invoices.
+fn billing() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(v1::plans::list))
         .routes(routes!(v1::invoices::list_of_customer, v1::invoices::create))
         .routes(routes!(v1::invoices::upcoming))
         .routes(routes!(v1::invoices::list))
@@ -100,12 +124,6 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(v1::invoice_steps::void))
         .routes(routes!(v1::invoice_steps::write_off))
         .routes(routes!(v1::invoice_steps::credit))
-        .routes(routes!(v1::payment_methods::list, v1::payment_methods::attach))
-        .routes(routes!(v1::payment_methods::setup))
-        .routes(routes!(v1::payment_methods::set_default))
-        .routes(routes!(v1::payment_methods::detach))
-        .routes(routes!(v1::payment_methods::top_up, v1::payment_methods::put_top_up))
-        .routes(routes!(v1::payment_methods::disable_top_up))
         .routes(routes!(v1::subscriptions::create, v1::subscriptions::list))
         .routes(routes!(v1::subscriptions::preview::create))
         .routes(routes!(v1::subscriptions::get))
@@ -119,7 +137,11 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(v1::entitlements::get))
         .routes(routes!(v1::notices::list_of_customer))
         .routes(routes!(v1::notices::list))
-        .routes(routes!(v1::usage::get))
+}
+
+/// What it all comes to.
+fn analytics() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
         .routes(routes!(v1::analytics::revenue))
         .routes(routes!(v1::analytics::recurring_revenue))
         .routes(routes!(v1::analytics::usage))
@@ -130,10 +152,6 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(v1::analytics::customer_usage))
         .routes(routes!(v1::analytics::customer_spending))
         .routes(routes!(v1::analytics::customer_payments))
-        .routes(routes!(v1::test_clock::get))
-        .routes(routes!(v1::test_clock::advance))
-        .routes(routes!(health::ready))
-        .routes(routes!(health::live))
 }
 
 async fn method_not_allowed() -> Problem {

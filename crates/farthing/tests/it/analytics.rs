@@ -500,7 +500,7 @@ async fn spring(shop: &Shop) {
 }
 
 fn show<T: serde::Serialize + Default>(rows: &[T]) -> String {
-    Sheet::of(rows).unwrap().csv().unwrap().replace("\r\n", "\n")
+    Sheet::of(rows).expect("rows of one kind").csv().expect("it is written").replace("\r\n", "\n")
 }
 
 #[tokio::test]

@@ -167,7 +167,7 @@ fn samples() -> Vec<(&'static str, Document)> {
     (void.standing.due, void.standing.state) = (0, InvoiceState::Void);
     let long = "An exceedingly long description of what was sold, with a Donaudampfschifffahrtsgesellschaftskapitänsmützenabzeichen \
                 in it, Ελληνικά and Кириллица, which goes on for some lines";
-    let mut lengthy = vec![fee(1_234_567_890_12, "1234567890.12 USD")];
+    let mut lengthy = vec![fee(123_456_789_012, "1234567890.12 USD")];
     lengthy.push(line(LineKind::Item { item: Uuid::nil() }, long, "3", "2.9 % and 0.3 USD for each of them", -4_200));
     let names = Profile { name: Some(format!("{long} & Sons")), ..buyer() };
     let mut credited = full();
