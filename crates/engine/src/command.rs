@@ -16,7 +16,7 @@ use crate::money::Micros;
 use crate::payer::PayerChange;
 use crate::payment::PaymentStep;
 use crate::purchase::PurchaseRequest;
-use crate::report::SubscriptionReport;
+use crate::report::{Failure, SubscriptionReport};
 use crate::subscription::{SubscribeRequest, SubscriptionStep};
 
 /// What is asked of one customer's state.
@@ -86,7 +86,14 @@ pub enum Command {
         step: SubscriptionStep,
     },
     /// Take over how a subscription stands at the provider.
-    ReportSubscription(SubscriptionReport),
+    ReportSubscription(Box<SubscriptionReport>),
+    /// The provider would not do what it was asked to do with a subscription.
+    FailSubscription {
+        /// Which.
+        subscription: Uuid,
+        /// Why.
+        failure: Failure,
+    },
     /// Bill something once, with the next invoice.
     AddItem(ItemRequest),
     /// Invoice what usage owes, once in a period.
@@ -107,9 +114,10 @@ pub enum Command {
 impl Command {
     /// The payment that the command is about; its document is to be handed in with the customer.
     #[must_use]
-    pub const fn payment(&self) -> Option<Uuid> {
+    pub fn payment(&self) -> Option<Uuid> {
         match self {
             Self::StepPayment { payment, .. } => Some(*payment),
+            Self::ReportSubscription(report) => report.invoice.as_ref().map(|invoice| invoice.id),
             _ => None,
         }
     }

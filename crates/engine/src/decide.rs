@@ -117,6 +117,7 @@ impl Draft<'_> {
             Command::Subscribe(_)
             | Command::StepSubscription { .. }
             | Command::ReportSubscription(_)
+            | Command::FailSubscription { .. }
             | Command::AddItem(_)
             | Command::InvoiceUsage
             | Command::StepInvoice { .. }
@@ -130,7 +131,8 @@ impl Draft<'_> {
         match command {
             Command::Subscribe(request) => self.subscribe(request),
             Command::StepSubscription { subscription, step } => self.step_subscription(*subscription, step),
-            Command::ReportSubscription(report) => self.report_subscription(report),
+            Command::ReportSubscription(report) => self.report_subscription(report, documents.payment),
+            Command::FailSubscription { subscription, failure } => self.fail_subscription(*subscription, failure),
             Command::AddItem(request) => self.add_item(request),
             Command::InvoiceUsage => self.invoice_usage(),
             Command::StepInvoice { invoice, step } => self.step_invoice(*invoice, documents.invoice, step),

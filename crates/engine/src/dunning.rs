@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::effect::Effect;
+use crate::effect::{Effect, Ending};
 use crate::id::operation_id;
 use crate::invoice::{InvoiceChange, InvoiceState, OpenInvoice, Standing};
 use crate::ledger::{Account, EntryKind};
@@ -13,7 +13,7 @@ use crate::money::{Asset, Micros, Money};
 use crate::notice::Notice;
 use crate::payment::{Collection, Payment, PaymentState, Purpose};
 use crate::refusal::Refusal;
-use crate::subscription::SubscriptionState;
+use crate::subscription::{SubscriptionSource, SubscriptionState};
 use crate::wallet::Draft;
 
 /// When collecting is tried again, and what happens after the last time.
@@ -168,6 +168,9 @@ impl Draft<'_> {
     pub(crate) fn after_payment(&mut self, subscription: Option<Uuid>) -> Result<(), Refusal> {
         let Some(index) = subscription.and_then(|id| self.find_subscription(id).ok()) else { return Ok(()) };
         let state = &self.decision.customer.state;
+        if state.subscriptions[index].source == SubscriptionSource::Provider {
+            return Ok(());
+        }
         let id = state.subscriptions[index].id;
         let others = state.invoices.iter().any(|open| {
             open.subscription == Some(id)
@@ -198,7 +201,10 @@ impl Draft<'_> {
         let open = &self.decision.customer.state.invoices[index];
         let (subscription, attempts) = (open.subscription, open.standing.attempts.max(1));
         let found = subscription.and_then(|id| self.find_subscription(id).ok());
-        let state = found.map(|index| self.decision.customer.state.subscriptions[index].state);
+        // What farthing invoices of a subscription that the provider renews does not move it.
+        let own = found.map(|index| &self.decision.customer.state.subscriptions[index]);
+        let own = own.filter(|subscription| subscription.source == SubscriptionSource::Own);
+        let state = own.map(|subscription| subscription.state);
         if state == Some(SubscriptionState::Incomplete) {
             // Its first invoice waits for the customer, and for no longer than the subscription does.
             self.notice(Notice::InvoicePaymentFailed { invoice, attempts, next_attempt_at: None });
@@ -231,6 +237,14 @@ impl Draft<'_> {
         }
         self.invoice_changed(index);
         let Some(subscription) = subscription else { return Ok(()) };
+        if self.decision.customer.state.subscriptions[subscription].source == SubscriptionSource::Provider {
+            if dunning.then == AfterDunning::Cancel {
+                let id = self.decision.customer.state.subscriptions[subscription].id;
+                self.end_by_provider(subscription, Ending::Now);
+                self.record_subscription(id);
+            }
+            return Ok(());
+        }
         let in_force = self.decision.customer.state.subscriptions[subscription].state.is_in_force();
         match dunning.then {
             AfterDunning::Cancel => self.end_subscription(subscription, SubscriptionState::Canceled)?,

@@ -53,12 +53,30 @@ pub enum Effect {
         /// The provider's id of it.
         method: Arc<str>,
     },
+    /// Make a subscription that the provider renews.
+    CreateSubscription {
+        /// Which.
+        subscription: Uuid,
+    },
+    /// Change what a subscription that the provider renews is for.
+    ChangeSubscription {
+        /// Which.
+        subscription: Uuid,
+    },
     /// End a subscription that the provider renews, or take that back.
     EndSubscription {
-        /// The provider's id of it.
-        reference: Arc<str>,
+        /// Which.
+        subscription: Uuid,
+        /// The provider's id of it, where only this decision knows it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reference: Option<Arc<str>>,
         /// When.
         ending: Ending,
+    },
+    /// Ask how a subscription that the provider renews stands, should nobody have told.
+    ObserveSubscription {
+        /// Which.
+        subscription: Uuid,
     },
 }
 

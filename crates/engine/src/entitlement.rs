@@ -218,7 +218,7 @@ impl<'a> Draft<'a> {
     pub(crate) fn current_period(&self) -> Result<Period, Refusal> {
         let state = &self.decision.customer.state;
         match state.subscriptions.iter().find(|known| known.state.is_in_force()) {
-            Some(subscription) if subscription.period.contains(self.now) => Ok(subscription.period),
+            Some(subscription) if subscription.period.start <= self.now => self.period_reached(subscription, self.now),
             _ => month_of(self.now, &self.catalog.time_zone),
         }
     }

@@ -64,7 +64,7 @@ pub use ledger::{Account, Entry, EntryKind};
 pub use money::{Asset, Micros, Money, Rounding};
 pub use notice::{Notice, NoticeRecord};
 pub use payer::{Payer, PayerChange};
-pub use payment::{Collection, Heard, Payment, PaymentState, PaymentStep, Purpose};
+pub use payment::{Collection, FeePayment, Heard, Payment, PaymentState, PaymentStep, Purpose};
 pub use period::{Interval, IntervalUnit, Period};
 pub use plan::{AddOn, Allowance, Plan, Plans};
 pub use preview::{Preview, preview};
@@ -75,8 +75,8 @@ pub use refund::{Refund, SpentPolicy};
 pub use refusal::Refusal;
 pub use renewal::{DueKind, due, due_at};
 pub use subscription::{
-    ChangeTime, SubscribeRequest, Subscription, SubscriptionSource, SubscriptionState, SubscriptionStep, Terms,
-    TermsChange,
+    ChangeTime, PendingChange, SubscribeRequest, Subscription, SubscriptionSource, SubscriptionState, SubscriptionStep,
+    Terms, TermsChange,
 };
 pub use tax::TaxRate;
 pub use top_up::{TopUp, TopUpSettings};

@@ -76,6 +76,8 @@ pub enum Purpose {
     Purchase(Purchase),
     /// An invoice.
     Invoice(InvoicePayment),
+    /// The fee of a subscription, which the provider collects by an invoice of its own.
+    Subscription(FeePayment),
 }
 
 impl Purpose {
@@ -84,9 +86,21 @@ impl Purpose {
     pub const fn purchase(&self) -> Option<&Purchase> {
         match self {
             Self::Purchase(purchase) => Some(purchase),
-            Self::Invoice(_) => None,
+            Self::Invoice(_) | Self::Subscription(_) => None,
         }
     }
+}
+
+/// What the provider collects for a subscription that it renews.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FeePayment {
+    /// The subscription.
+    pub subscription: Uuid,
+    /// The provider's id of its invoice.
+    pub invoice: Arc<str>,
+    /// What of the amount is tax, in minor units.
+    #[serde(default)]
+    pub tax: i64,
 }
 
 /// How a payment is collected.
@@ -218,6 +232,9 @@ impl Draft<'_> {
                 if payment.state.has_ended() {
                     return Err(Refusal::PaymentEnded);
                 }
+                if let Purpose::Subscription(_) = payment.purpose {
+                    return Err(Refusal::ProviderSubscription { what: "end the payment of an invoice of its own" });
+                }
                 self.effect(Effect::CancelPayment { payment: payment.id }, self.now);
             }
             PaymentStep::Refund { id, minor } => self.refund(&mut payment, *id, *minor)?,
@@ -227,6 +244,8 @@ impl Draft<'_> {
         match &payment.purpose {
             Purpose::Purchase(purchase) => self.note_top_up(before, &payment, purchase),
             Purpose::Invoice(purpose) => self.note_invoice_payment(before, &payment, purpose)?,
+            // How the subscription stands is said of it, and not of its payments.
+            Purpose::Subscription(_) => {}
         }
         self.decision.payments.push(payment);
         Ok(())
@@ -262,7 +281,7 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn advance(&mut self, payment: &mut Payment, report: &PaymentReport) -> Result<(), Refusal> {
+    pub(crate) fn advance(&mut self, payment: &mut Payment, report: &PaymentReport) -> Result<(), Refusal> {
         payment.state = match report.progress {
             Progress::RequiresPayment => PaymentState::RequiresPayment,
             Progress::RequiresAction => PaymentState::RequiresAction,
@@ -277,8 +296,10 @@ impl Draft<'_> {
         if payment.state == PaymentState::Paid {
             payment.failure = None;
             payment.paid_at = Some(self.now);
-            if let Purpose::Purchase(purchase) = &payment.purpose {
-                self.deliver(payment.id, purchase)?;
+            match &payment.purpose {
+                Purpose::Purchase(purchase) => self.deliver(payment.id, purchase)?,
+                Purpose::Subscription(fee) => self.book_fee(payment, fee)?,
+                Purpose::Invoice(_) => {}
             }
         } else if report.failure.is_some() || open {
             payment.failure.clone_from(&report.failure);

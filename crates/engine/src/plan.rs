@@ -90,6 +90,9 @@ pub struct AddOn {
     pub fee: Money,
     /// Whether it is billed with every period.
     pub recurring: bool,
+    /// The provider's price, for subscriptions that the provider renews.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_price: Option<Arc<str>>,
 }
 
 /// What can be subscribed to.
@@ -135,6 +138,21 @@ impl Plans {
     /// The plans that are sold now, by name.
     pub fn sold(&self) -> impl Iterator<Item = &Arc<Plan>> {
         self.current.values().filter_map(|version| self.versions.get(version))
+    }
+
+    /// The plan that has this price at the provider: the version given, where it has it, or else the one that is sold now
+    /// before any older one.
+    #[must_use]
+    pub fn of_provider_price(&self, price: &str, version: Option<&str>) -> Option<&Arc<Plan>> {
+        let has_it = |plan: &&Arc<Plan>| plan.provider_price.as_deref() == Some(price);
+        let same = version.and_then(|version| self.versions.get(version)).filter(has_it);
+        same.or_else(|| self.sold().find(has_it)).or_else(|| self.versions.values().find(has_it))
+    }
+
+    /// The add-on for every period that has this price at the provider.
+    #[must_use]
+    pub fn add_on_of_provider_price(&self, price: &str) -> Option<&AddOn> {
+        self.add_ons.values().find(|add_on| add_on.recurring && add_on.provider_price.as_deref() == Some(price))
     }
 
     /// The add-on of this name, where it may be booked with the plan.

@@ -2,13 +2,15 @@
 //! add up to it.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::money::Rounding;
 use crate::period::Period;
 use crate::refusal::Refusal;
 
 /// What becomes of the difference for the rest of a period when a subscription changes within it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Proration {
     /// Nothing: the new price holds from the next period on.
     None,

@@ -94,7 +94,7 @@ mod tests {
     fn seats_add_ons_and_lasting_coupons_count() {
         let plan = plan(1_000, IntervalUnit::Month, 1);
         let fee = Money { minor: 500, currency: Asset::new("USD") };
-        let add_on = AddOn { name: "voice".into(), title: "Voice".into(), fee, recurring: true };
+        let add_on = AddOn { name: "voice".into(), title: "Voice".into(), fee, recurring: true, provider_price: None };
         let terms = Terms { add_ons: vec![(add_on, 2)], ..terms(3) };
         let coupon =
             |duration| Coupon { code: "ten".into(), discount: Discount::Percent("10".parse().unwrap()), duration };

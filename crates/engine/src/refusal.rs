@@ -185,9 +185,18 @@ pub enum Refusal {
     /// The customer has a subscription, and may have only one.
     #[error("the customer has a subscription; change that one, or end it first")]
     AlreadySubscribed,
-    /// The provider renews the subscription, so it is changed there; or it cannot become one that it is not.
-    #[error("the provider renews subscriptions of this plan; begin and change them there, in one currency")]
-    ProviderSubscription,
+    /// The provider renews subscriptions of this plan, and this cannot be had of it.
+    #[error("the provider renews subscriptions of this plan, and cannot {what}")]
+    ProviderSubscription {
+        /// What it cannot do.
+        what: &'static str,
+    },
+    /// A subscription stays in the currency that it began in.
+    #[error("a subscription stays in its currency; end it, and begin another one")]
+    OtherCurrency,
+    /// The provider has not yet done what it was asked to do with the subscription.
+    #[error("the provider has not yet answered what was asked before; ask again when it has, or end the subscription")]
+    ChangePending,
     /// The subscription is in a state in which this cannot be done.
     #[error("this cannot be done with a subscription that is {state}")]
     SubscriptionState {
@@ -280,7 +289,9 @@ impl Refusal {
             Self::UnknownCoupon { .. } => "unknown_coupon",
             Self::UnknownSubscription => "unknown_subscription",
             Self::AlreadySubscribed => "already_subscribed",
-            Self::ProviderSubscription => "provider_subscription",
+            Self::ProviderSubscription { .. } => "provider_subscription",
+            Self::OtherCurrency => "other_currency",
+            Self::ChangePending => "change_pending",
             Self::SubscriptionState { .. } => "subscription_state",
             Self::InvoiceSettled => "invoice_settled",
             Self::CreditTooLarge { .. } => "credit_too_large",

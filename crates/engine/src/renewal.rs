@@ -60,8 +60,7 @@ pub fn due_at(customer: &Customer) -> Option<Timestamp> {
 }
 
 fn due_of(subscription: &Subscription) -> Option<Timestamp> {
-    let renewal = renewal_of(subscription)?;
-    Some(trial_notice_at(subscription).map_or(renewal, |notice| notice.min(renewal)))
+    renewal_of(subscription).into_iter().chain(trial_notice_at(subscription)).min()
 }
 
 /// When a subscription renews itself next, ends, or goes on after a pause.
@@ -186,7 +185,7 @@ impl Draft<'_> {
 
     /// The minimum of the period under way: all of it when the period has ended, the part that has gone by before that.
     /// Nobody has committed to anything for a trial.
-    fn commitment_of(&self, subscription: &Subscription) -> Result<i64, Refusal> {
+    pub(crate) fn commitment_of(&self, subscription: &Subscription) -> Result<i64, Refusal> {
         let paid_for = matches!(subscription.state, SubscriptionState::Active | SubscriptionState::PastDue);
         let plan = self.catalog.plans.version(&subscription.terms.version, &subscription.terms.plan);
         let commitment = plan.ok().filter(|_| paid_for).and_then(|plan| plan.commitment).unwrap_or_default();
@@ -194,7 +193,7 @@ impl Draft<'_> {
     }
 
     /// Invoices usage that is owed in other currencies than the plan's, each on its own.
-    fn bill_other_currencies(&mut self, before: &Subscription, own: &Asset) -> Result<(), Refusal> {
+    pub(crate) fn bill_other_currencies(&mut self, before: &Subscription, own: &Asset) -> Result<(), Refusal> {
         let owed = &self.decision.customer.state.owed;
         let others: Vec<Asset> = owed.keys().filter(|a| *a != own && a.currency().is_some()).cloned().collect();
         for currency in others {
@@ -254,6 +253,7 @@ impl Draft<'_> {
             cancel_at_period_end: false,
             next_terms: None,
             resumes_at: None,
+            pending: None,
             ..subscription
         });
         Ok(())
@@ -327,7 +327,7 @@ impl Draft<'_> {
             kind: GrantKind::Allowance,
             // What went over is used first, since it goes over once more only up to the cap.
             priority: if over { -1 } else { 0 },
-            expires_at: Some(subscription.period.end),
+            expires_at: Some(subscription.allowances_end()),
             meters: allowance.meters.clone(),
             reason: Some(if over { format!("{} rolled over", allowance.name) } else { allowance.name.to_string() }),
         })
@@ -394,7 +394,7 @@ impl Draft<'_> {
         let subscriptions = &self.decision.customer.state.subscriptions;
         let Some(subscription) = subscriptions.iter().find(|known| known.state.is_in_force()) else { return month() };
         if at >= subscription.period.start {
-            return Ok(subscription.period.start);
+            return Ok(self.period_reached(subscription, at)?.start);
         }
         if at < subscription.started_at {
             return month();
@@ -407,8 +407,22 @@ impl Draft<'_> {
     }
 }
 
+impl Draft<'_> {
+    /// The period of a time that the period under way has reached. Where the provider renews, it says so a while later: until
+    /// then the next period is taken to be as long as the plan has it.
+    pub(crate) fn period_reached(&self, subscription: &Subscription, at: Timestamp) -> Result<Period, Refusal> {
+        let period = subscription.period;
+        match plan_of(self, subscription) {
+            Some(plan) if subscription.source == SubscriptionSource::Provider && at >= period.end => {
+                period_at(period.end, plan.interval, at, &self.catalog.time_zone)
+            }
+            _ => Ok(period),
+        }
+    }
+}
+
 /// The grants of an allowance in a period: the fresh one, and what went over from the period before.
-fn allowance_grants(subscription: &Subscription, allowance: &Allowance) -> [Uuid; 2] {
+pub(crate) fn allowance_grants(subscription: &Subscription, allowance: &Allowance) -> [Uuid; 2] {
     let start = subscription.period.start.as_microsecond();
     let grant = |kind, key: &str| operation_id(subscription.id, kind, &format!("{}/{start}{key}", allowance.name));
     [grant("allowance", &format!("/{}", subscription.changes)), grant("rollover", "")]

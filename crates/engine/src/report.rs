@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use uuid::Uuid;
 
+use crate::id::keyed_id;
 use crate::money::Money;
+use crate::payment::Heard;
 use crate::period::Period;
 use crate::subscription::SubscriptionState;
 
@@ -162,12 +164,12 @@ pub struct SubscriptionReport {
     pub reference: Arc<str>,
     /// Our id of it, where the provider keeps one beside it.
     pub id: Option<Uuid>,
+    /// How it came in.
+    pub heard: Heard,
     /// When the provider was asked; what was seen later counts.
     pub seen_at: Timestamp,
-    /// The name of the plan whose provider price it has.
-    pub plan: Arc<str>,
-    /// How many.
-    pub quantity: u32,
+    /// The provider's prices that it has, each with how many.
+    pub prices: Vec<(Arc<str>, u32)>,
     /// How it stands.
     pub state: SubscriptionState,
     /// The period under way.
@@ -176,4 +178,27 @@ pub struct SubscriptionReport {
     pub trial_end: Option<Timestamp>,
     /// Whether it ends with the period.
     pub cancel_at_period_end: bool,
+    /// An invoice of it.
+    pub invoice: Option<FeeReport>,
+}
+
+/// An invoice of the provider's for a subscription, as far as anything is to be paid of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FeeReport {
+    /// Our id of its payment: `fee_payment`.
+    pub id: Uuid,
+    /// The provider's id of the invoice.
+    pub invoice: Arc<str>,
+    /// Whether it is the subscription's newest.
+    pub newest: bool,
+    /// What of the amount is tax, in minor units.
+    pub tax: i64,
+    /// Its payment.
+    pub payment: PaymentReport,
+}
+
+/// The id of the payment of an invoice that the provider collects, so that it is recorded once.
+#[must_use]
+pub fn fee_payment(tenant: &str, invoice: &str) -> Uuid {
+    keyed_id(tenant, "", "provider_invoice", invoice)
 }

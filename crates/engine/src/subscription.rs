@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::billing::Bill;
 use crate::coupon::{Coupon, Discount};
+use crate::effect::Ending;
 use crate::id::operation_id;
 use crate::invoice::{InvoiceReason, Line, LineKind, sum};
 use crate::money::Money;
@@ -18,6 +19,7 @@ use crate::plan::{AddOn, Plan};
 use crate::proration::{Proration, rest_of, split};
 use crate::purchase::CollectionRequest;
 use crate::refusal::Refusal;
+use crate::report::Failure;
 use crate::wallet::Draft;
 
 /// How long a subscription waits for its first payment, as Stripe's do.
@@ -119,6 +121,21 @@ pub struct Subscription {
     /// The provider's id of it, where the provider has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<Arc<str>>,
+    /// The payment method that the provider is to collect its first invoice with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<Arc<str>>,
+    /// What the provider has been asked to change of it, and has not answered yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<PendingChange>,
+    /// Why the provider would not do what it was last asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// The payment of the newest invoice that the provider made for it; a first one is paid by its client secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest_payment: Option<Uuid>,
+    /// When the period began for which what is included was given last, where the provider says when that is.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::customer::optional_micros")]
+    pub given_for: Option<Timestamp>,
     /// When the provider was last asked how it stands.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::customer::optional_micros")]
     pub seen_at: Option<Timestamp>,
@@ -163,6 +180,24 @@ pub struct Subscription {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::customer::optional_micros")]
     pub ended_at: Option<Timestamp>,
+}
+
+/// What the provider has been asked to change of a subscription.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum PendingChange {
+    /// What it is for.
+    Terms {
+        /// What it is to be for.
+        terms: Terms,
+        /// What becomes of the difference for the rest of the period.
+        proration: Proration,
+    },
+    /// When it ends.
+    End {
+        /// When it is to end.
+        ending: Ending,
+    },
 }
 
 /// A subscription to begin.
@@ -230,6 +265,39 @@ pub enum SubscriptionStep {
     Resume,
 }
 
+impl Subscription {
+    /// One that begins with this period, and is not in force yet.
+    pub(crate) const fn new(id: Uuid, source: SubscriptionSource, terms: Terms, period: Period) -> Self {
+        Self {
+            id,
+            terms,
+            state: SubscriptionState::Incomplete,
+            source,
+            reference: None,
+            method: None,
+            pending: None,
+            failure: None,
+            latest_payment: None,
+            given_for: None,
+            seen_at: None,
+            anchor: period.start,
+            period,
+            trial_end: None,
+            told_of_trial_end: false,
+            cancel_at_period_end: false,
+            next_terms: None,
+            resumes_at: None,
+            coupon: None,
+            by_invoice: false,
+            invoiced_fees: 0,
+            latest_invoice: None,
+            changes: 0,
+            started_at: period.start,
+            ended_at: None,
+        }
+    }
+}
+
 impl Draft<'_> {
     /// Begins a subscription: with its trial, or with its first invoice.
     pub(crate) fn subscribe(&mut self, request: &SubscribeRequest) -> Result<(), Refusal> {
@@ -240,7 +308,7 @@ impl Draft<'_> {
         }
         let plan = catalog.plans.current(&request.plan)?;
         if plan.provider_price.is_some() {
-            return Err(Refusal::ProviderSubscription);
+            return self.subscribe_at_provider(request, plan);
         }
         let (terms, once) = self.terms(plan, request.quantity, &request.add_ons)?;
         let coupon = request.coupon.as_ref().map(|code| catalog.plans.coupon(code).cloned()).transpose()?;
@@ -254,27 +322,13 @@ impl Draft<'_> {
         } else {
             (SubscriptionState::Incomplete, boundary(self.now, plan.interval, 1, zone)?)
         };
+        let period = Period { start: self.now, end };
         let subscription = Subscription {
-            id: request.id,
-            terms,
             state,
-            source: SubscriptionSource::Own,
-            reference: None,
-            seen_at: None,
-            anchor: self.now,
-            period: Period { start: self.now, end },
             trial_end: (trial > 0).then_some(end),
-            told_of_trial_end: false,
-            cancel_at_period_end: false,
-            next_terms: None,
-            resumes_at: None,
             coupon,
             by_invoice: request.by_invoice,
-            invoiced_fees: 0,
-            latest_invoice: None,
-            changes: 0,
-            started_at: self.now,
-            ended_at: None,
+            ..Subscription::new(request.id, SubscriptionSource::Own, terms, period)
         };
         self.decision.customer.state.subscriptions.push(subscription.clone());
         let index = self.decision.customer.state.subscriptions.len() - 1;
@@ -325,7 +379,12 @@ impl Draft<'_> {
     }
 
     /// What a subscription is for, and what is billed with it once.
-    fn terms(&self, plan: &Plan, quantity: u32, add_ons: &[(Arc<str>, u32)]) -> Result<(Terms, Vec<Line>), Refusal> {
+    pub(crate) fn terms(
+        &self,
+        plan: &Plan,
+        quantity: u32,
+        add_ons: &[(Arc<str>, u32)],
+    ) -> Result<(Terms, Vec<Line>), Refusal> {
         let sound = |quantity: u32| (1..=MOST_QUANTITY).contains(&quantity);
         if !sound(quantity) || add_ons.iter().any(|(_, quantity)| !sound(*quantity)) {
             return Err(Refusal::AmountOutOfRange);
@@ -352,8 +411,7 @@ impl Draft<'_> {
         let index = self.find_subscription(id)?;
         let subscription = &mut self.decision.customer.state.subscriptions[index];
         if subscription.source == SubscriptionSource::Provider {
-            let reference = subscription.reference.clone();
-            return self.ask_provider(reference, step);
+            return self.ask_provider(index, step);
         }
         let state = subscription.state;
         let wrong = Refusal::SubscriptionState { state: state.as_str() };
@@ -388,8 +446,11 @@ impl Draft<'_> {
             Some(name) => catalog.plans.current(name)?,
             None => old,
         };
-        if plan.provider_price.is_some() || plan.fee.currency != old.fee.currency {
-            return Err(Refusal::ProviderSubscription);
+        if plan.provider_price.is_some() {
+            return Err(Refusal::ProviderSubscription { what: "take over one that farthing renews" });
+        }
+        if plan.fee.currency != old.fee.currency {
+            return Err(Refusal::OtherCurrency);
         }
         let quantity = change.quantity.unwrap_or(before.terms.quantity);
         let (mut terms, once) = self.terms(plan, quantity, change.add_ons.as_deref().unwrap_or_default())?;

@@ -80,6 +80,7 @@ fn stripe(tenant: &Tenant, sandbox: Option<&SandboxAddress>) -> Option<StripeSet
             let mut stripe = StripeSettings::new(Secret::new(format!("sk_test_{name}")), false);
             stripe.publishable_key = Some(format!("pk_test_{name}"));
             stripe.base_url.clone_from(&sandbox.url);
+            stripe.makes_prices = true;
             stripe
         }
         _ => return None,

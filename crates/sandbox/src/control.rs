@@ -1,9 +1,10 @@
-//! The sandbox's own API, at `/_sandbox`: faults, the clock, and what was asked.
+//! The sandbox's own API, at `/_sandbox`: faults, the clock, what was asked, and prices with ids of one's own.
 
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
 use crate::fault::Fault;
+use crate::objects::prices;
 use crate::request::Request;
 use crate::time::{self, wall_milliseconds};
 use crate::world::World;
@@ -68,4 +69,10 @@ pub(crate) fn set_clock(world: &mut World, request: &Request) -> Result<Value, A
 
 fn clock(world: &World) -> Value {
     json!({"now": world.now(), "frozen": world.frozen.is_some(), "wall": wall_milliseconds() / 1000})
+}
+
+/// `POST /_sandbox/prices {"id", "product_data": {"name"}, ...}`: a price of this very id, made with the product that it is for,
+/// or changed to what is said now. Stripe draws its ids itself; a program whose file names prices wants to find them here too.
+pub(crate) fn put_price(world: &mut World, request: &Request) -> Result<Value, ApiError> {
+    prices::put(world, request)
 }

@@ -108,6 +108,7 @@ const CONTROL: &[Route] = &[
     control("GET", "/_sandbox/requests", control::list_requests),
     control("GET", "/_sandbox/clock", control::read_clock),
     control("POST", "/_sandbox/clock", control::set_clock),
+    control("POST", "/_sandbox/prices", control::put_price),
 ];
 
 const CUSTOMERS: &[Route] = &[

@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use engine::proration::{rest_of, split};
-use engine::report::{Failure, PaymentMethod, PaymentMethodsReport, PaymentReport, Progress};
+use engine::report::{
+    Failure, FeeReport, PaymentMethod, PaymentMethodsReport, PaymentReport, Progress, SubscriptionReport, fee_payment,
+};
 use engine::{
     Account, AddOn, AfterDunning, Allowance, Asset, Billing, Catalog, ChangeTime, ChargeRequest, Collection,
     CollectionRequest, Command, Coupon, CouponDuration, Customer, CustomerChange, Decision, Discount, Documents,
-    Dunning, GrantKind, GrantRequest, Heard, Interval, IntervalUnit, Invoice, InvoiceState, InvoiceStep, ItemRequest,
-    LineKind, Meter, Micros, Money, Overage, OveragePolicy, PayerChange, Payment, PaymentState, PaymentStep, Period,
-    Plan, Plans, Price, Proration, Purpose, Rounding, SpentPolicy, Status, SubscribeRequest, SubscriptionStep, TaxRate,
-    TermsChange, UsageInvoices, decide_documents, due_at,
+    Dunning, EntryKind, GrantKind, GrantRequest, Heard, Interval, IntervalUnit, Invoice, InvoiceState, InvoiceStep,
+    ItemRequest, LineKind, Meter, Micros, Money, Overage, OveragePolicy, PayerChange, Payment, PaymentState,
+    PaymentStep, Period, Plan, Plans, Price, Proration, Purpose, Rounding, SpentPolicy, Status, SubscribeRequest,
+    Subscription, SubscriptionSource, SubscriptionState, SubscriptionStep, TaxRate, TermsChange, UsageInvoices,
+    decide_documents, due_at,
 };
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -31,6 +34,8 @@ struct Moment {
     now: Timestamp,
     decision: Decision,
     repeat: Decision,
+    /// Whether it was the provider that said something of a subscription.
+    reported: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -51,9 +56,25 @@ enum Act {
     Method(bool),
     Close,
     PassTime,
+    There(There),
+    Refuse(Index),
 }
 
-const PLANS: [&str; 3] = ["basic", "pro", "yearly"];
+/// What the provider says of a subscription that it renews: late or in time, twice, in any order, with an invoice or without.
+#[derive(Clone, Debug)]
+struct There {
+    subscription: Index,
+    state: SubscriptionState,
+    quantity: u32,
+    /// How many periods ago it was so.
+    periods_ago: i64,
+    /// How many seconds ago the provider was asked.
+    seconds_ago: i64,
+    heard: Heard,
+    invoice: Option<(bool, Progress)>,
+}
+
+const PLANS: [&str; 4] = ["basic", "pro", "yearly", "hosted"];
 
 fn act() -> impl Strategy<Value = Act> {
     let index = any::<Index>;
@@ -77,7 +98,33 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Progress::Processing),
         1 => Just(Progress::Canceled)
     ];
+    let state = prop_oneof![
+        2 => Just(SubscriptionState::Incomplete),
+        1 => Just(SubscriptionState::IncompleteExpired),
+        2 => Just(SubscriptionState::Trialing),
+        12 => Just(SubscriptionState::Active),
+        2 => Just(SubscriptionState::PastDue),
+        1 => Just(SubscriptionState::Canceled),
+        1 => Just(SubscriptionState::Unpaid),
+        1 => Just(SubscriptionState::Paused)
+    ];
+    let heard = prop_oneof![Just(Heard::Told), Just(Heard::Asked), Just(Heard::Made)];
+    let ago = (prop_oneof![4 => Just(0), 1 => 1..3_i64], prop_oneof![2 => Just(0), 1 => 1..100_000_i64]);
+    let invoice = option::of((any::<bool>(), progress.clone()));
+    let there = (index(), state, 1..4_u32, ago, heard, invoice).prop_map(
+        |(subscription, state, quantity, (periods_ago, seconds_ago), heard, invoice)| There {
+            subscription,
+            state,
+            quantity,
+            periods_ago,
+            seconds_ago,
+            heard,
+            invoice,
+        },
+    );
     prop_oneof![
+        10 => there.prop_map(Act::There),
+        1 => index().prop_map(Act::Refuse),
         12 => (any::<bool>(), 0..40_000_000_i64, prop_oneof![4 => Just(0), 1 => 0..70_i64])
             .prop_map(|(large, quantity, days_ago)| Act::Use { large, quantity, days_ago }),
         5 => (0..PLANS.len(), 1..4_u32, any::<bool>(), prop::bool::weighted(0.2), any::<bool>()).prop_map(
@@ -150,13 +197,16 @@ fn calls() -> Meter {
 
 fn add_on(name: &str, recurring: bool) -> AddOn {
     let fee = Money { minor: 333, currency: Asset::new("USD") };
-    AddOn { name: name.into(), title: name.into(), fee, recurring }
+    AddOn { name: name.into(), title: name.into(), fee, recurring, provider_price: None }
 }
 
 fn catalog() -> impl Strategy<Value = Catalog> {
     let zone = prop_oneof![Just("UTC"), Just("Europe/Berlin"), Just("America/Santiago")];
     let plans =
         (plan("basic", IntervalUnit::Month), plan("pro", IntervalUnit::Month), plan("yearly", IntervalUnit::Year));
+    let hosted = plan("hosted", IntervalUnit::Month)
+        .prop_map(|plan| Plan { provider_price: Some("price_hosted".into()), ..plan });
+    let plans = (plans.0, plans.1, plans.2, hosted);
     let rounding = prop_oneof![3 => Just(Rounding::Down), 1 => Just(Rounding::HalfEven), 1 => Just(Rounding::Up)];
     let taxes = option::of((0..2500_i64, any::<bool>()));
     let then = prop_oneof![Just(AfterDunning::Cancel), Just(AfterDunning::Unpaid), Just(AfterDunning::PastDue)];
@@ -177,7 +227,7 @@ fn catalog() -> impl Strategy<Value = Catalog> {
                 Arc::new(Price { version: Arc::clone(&name), name, meter, matching, line_rounding, ..price })
             };
             let meter = calls();
-            let versions = [plans.0, plans.1, plans.2].map(|plan| (plan.version.clone(), Arc::new(plan)));
+            let versions = [plans.0, plans.1, plans.2, plans.3].map(|plan| (plan.version.clone(), Arc::new(plan)));
             let add_ons = [add_on("phone", true), add_on("setup", false)].map(|add_on| (add_on.name.clone(), add_on));
             let coupon = Coupon { code: "less".into(), discount, duration: CouponDuration::Repeating(2) };
             let tax = |(percent, inclusive): (i64, bool)| TaxRate {
@@ -287,6 +337,11 @@ impl Act {
                 Command::Upsert(CustomerChange { status, ..CustomerChange::default() })
             }
             Self::PassTime => Command::PassTime,
+            Self::There(there) => Command::ReportSubscription(Box::new(there.report(customer, now))),
+            Self::Refuse(index) => Command::FailSubscription {
+                subscription: subscription(index)?,
+                failure: Failure { code: "refused".into(), decline_code: None, message: "refused".into() },
+            },
             paying => paying.pay(shelf, id, now)?,
         })
     }
@@ -339,6 +394,52 @@ impl Act {
             })),
             _ => return None,
         })
+    }
+}
+
+impl There {
+    fn report(self, customer: &Customer, now: Timestamp) -> SubscriptionReport {
+        let known = customer.state.subscriptions.iter();
+        let known: Vec<&Subscription> = known.filter(|known| known.source == SubscriptionSource::Provider).collect();
+        let known = (!known.is_empty()).then(|| *self.subscription.get(&known));
+        let id = known.map(|known| known.id);
+        // What it is called there never changes.
+        let called = known.and_then(|known| known.reference.clone());
+        let reference =
+            called.unwrap_or_else(|| id.map_or("sub_elsewhere".to_owned(), |id| format!("sub_{id}")).into());
+        let month = 30 * 86_400;
+        let number = now.as_second() / month - self.periods_ago;
+        let start = Timestamp::from_second(number * month).unwrap();
+        let invoice = self.invoice.map(|(whole, progress)| {
+            let invoice: Arc<str> = format!("in_{reference}_{number}").into();
+            let id = fee_payment("life", &invoice);
+            let minor = if whole { 1_000 } else { 700 };
+            let payment = PaymentReport {
+                reference: format!("pi_{id}").into(),
+                id: None,
+                progress,
+                amount: Money { minor, currency: Asset::new("USD") },
+                received: if progress == Progress::Paid { minor } else { 0 },
+                client_secret: None,
+                page: None,
+                failure: None,
+                refunds: Vec::new(),
+                dispute: None,
+            };
+            FeeReport { id, invoice, newest: self.periods_ago == 0, tax: 70, payment }
+        });
+        SubscriptionReport {
+            reference,
+            id,
+            heard: self.heard,
+            seen_at: now - SignedDuration::from_secs(self.seconds_ago),
+            prices: vec![("price_hosted".into(), self.quantity)],
+            state: self.state,
+            period: Period { start, end: start + SignedDuration::from_secs(month) },
+            trial_end: None,
+            cancel_at_period_end: self.quantity == 3,
+            invoice,
+        }
     }
 }
 
@@ -399,7 +500,8 @@ fn live(catalog: &Catalog, acts: Vec<(i64, Act)>) -> Vec<Moment> {
         let repeat =
             decide_documents(catalog, &decision.customer, Documents::default(), &Command::PassTime, now).unwrap();
         let before = std::mem::replace(&mut customer, decision.customer.clone());
-        moments.push(Moment { before, now, decision, repeat });
+        let reported = matches!(command, Command::ReportSubscription(_));
+        moments.push(Moment { before, now, decision, repeat, reported });
     }
     moments
 }
@@ -538,7 +640,8 @@ proptest! {
             }
             for subscription in &decision.customer.state.subscriptions {
                 prop_assert!(!subscription.state.has_ended());
-                if subscription.state.is_in_force() {
+                let own = subscription.source == SubscriptionSource::Own;
+                if own && subscription.state.is_in_force() {
                     prop_assert!(subscription.period.contains(*now), "{:?}", subscription);
                     prop_assert!(catalog.plans.versions.contains_key(&subscription.terms.version));
                 }
@@ -555,8 +658,10 @@ proptest! {
         catalog.billing.days_until_due = 10_000;
         customer.state.invoices.clear();
         customer.state.payer.methods.clear();
+        // The provider's go by what the provider says.
+        customer.state.subscriptions.retain(|subscription| subscription.source == SubscriptionSource::Own);
         for subscription in &mut customer.state.subscriptions {
-            (subscription.by_invoice, subscription.source) = (true, engine::SubscriptionSource::Own);
+            subscription.by_invoice = true;
         }
         let end = start + SignedDuration::from_hours(24 * days);
         let middle = start + SignedDuration::from_secs(24 * 36 * days * part);
@@ -603,7 +708,37 @@ proptest! {
             }
             let paid = shelf.payments.values().filter(|payment| payment.state == PaymentState::Paid);
             for payment in paid {
-                prop_assert!(matches!(payment.purpose, Purpose::Invoice(_)));
+                prop_assert!(matches!(payment.purpose, Purpose::Invoice(_) | Purpose::Subscription(_)));
+            }
+        }
+    }
+
+    /// A fee that the provider collects is booked once, when it is paid; what is included is given once for each period; what
+    /// was seen earlier never takes the place of what was seen later; and only the provider moves its subscriptions.
+    #[test]
+    fn what_the_provider_says_counts_once_and_in_its_order((_, moments) in life()) {
+        let (mut shelf, mut cash) = (Shelf::default(), BTreeMap::<Uuid, i64>::new());
+        let mut given = std::collections::BTreeSet::new();
+        for Moment { before, decision, reported, .. } in &moments {
+            shelf.keep(decision);
+            for entry in decision.entries.iter().filter(|entry| entry.kind == EntryKind::InvoicePayment) {
+                if entry.debit == Account::Cash {
+                    *cash.entry(entry.cause).or_default() += entry.amount.get();
+                }
+            }
+            for grant in &decision.grants {
+                prop_assert!(given.insert(grant.id), "given twice: {:?}", grant);
+            }
+            let fees = shelf.payments.values().filter(|payment| matches!(payment.purpose, Purpose::Subscription(_)));
+            for fee in fees {
+                let booked = cash.get(&fee.id).copied().unwrap_or_default();
+                prop_assert_eq!(booked, if fee.state == PaymentState::Paid { micros(fee.amount.minor) } else { 0 });
+            }
+            for was in before.state.subscriptions.iter().filter(|was| was.source == SubscriptionSource::Provider) {
+                let Some(is) = decision.customer.state.subscriptions.iter().find(|is| is.id == was.id) else { continue };
+                prop_assert!(is.seen_at >= was.seen_at);
+                let stood = |known: &Subscription| (known.state, known.period, known.terms.clone());
+                prop_assert!(*reported || stood(is) == stood(was), "moved by something else: {:?} to {:?}", was, is);
             }
         }
     }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use engine::entitlement::{LimitStanding, SpendingStanding};
 use engine::invoice::{InvoiceChange, InvoiceState};
-use engine::report::SubscriptionReport;
+use engine::report::{Failure, FeeReport, PaymentReport, Progress, SubscriptionReport, fee_payment};
 use engine::{
     AddOn, AfterDunning, Allowance, Asset, ChangeTime, Command, Coupon, CouponDuration, CreditNote, Decision, Discount,
-    Documents, Dunning, Feature, Interval, Invoice, InvoiceStep, ItemRequest, Limit, Line, LineKind, Micros, Money,
-    Notice, NoticeRecord, Period, Plan, Proration, Purpose, SubscribeRequest, Subscription, SubscriptionStep, TaxRate,
-    TermsChange, Window, due_at, entitlements, preview,
+    Documents, Dunning, Ending, Feature, Heard, Interval, Invoice, InvoiceStep, ItemRequest, Limit, Line, LineKind,
+    Micros, Money, Notice, NoticeRecord, PendingChange, Period, Plan, Proration, Purpose, SubscribeRequest,
+    Subscription, SubscriptionStep, TaxRate, TermsChange, Window, due_at, entitlements, preview,
 };
 use uuid::Uuid;
 
@@ -76,7 +76,13 @@ fn define_billing(catalog: &mut engine::Catalog, words: &Words) -> Option<()> {
     match words.plain.as_slice() {
         ["add_on", name, fee, currency, how @ ("recurring" | "once")] => {
             let fee = read_money(fee, &Asset::new(currency))?;
-            let add_on = AddOn { name: Arc::from(*name), title: Arc::from(*name), fee, recurring: *how == "recurring" };
+            let add_on = AddOn {
+                name: Arc::from(*name),
+                title: Arc::from(*name),
+                fee,
+                recurring: *how == "recurring",
+                provider_price: words.options.get("provider").map(|price| Arc::from(*price)),
+            };
             catalog.plans.add_ons.insert(add_on.name.clone(), add_on);
         }
         ["coupon", code, what @ .., duration] => {
@@ -208,20 +214,15 @@ impl Story {
     fn bill_invoices(&mut self, operation: &[&str], words: &Words) -> Option<Command> {
         let (invoice, step) = match operation {
             ["provider", "subscription", reference, state] => {
-                return Some(Command::ReportSubscription(SubscriptionReport {
-                    reference: Arc::from(*reference),
-                    id: Some(self.id(reference)),
-                    seen_at: words.option("seen", |text| self.time(text))?.unwrap_or(self.now),
-                    plan: Arc::from(*words.options.get("plan")?),
-                    quantity: words.option("quantity", number)?.unwrap_or(1),
-                    state: named(state)?,
-                    period: Period {
-                        start: words.option("from", |text| self.time(text))??,
-                        end: words.option("to", |text| self.time(text))??,
-                    },
-                    trial_end: None,
-                    cancel_at_period_end: false,
-                }));
+                return self
+                    .reported(reference, state, words)
+                    .map(|report| Command::ReportSubscription(Box::new(report)));
+            }
+            ["provider", "refuses", name, code] => {
+                return Some(Command::FailSubscription {
+                    subscription: self.id(name),
+                    failure: Failure { code: Arc::from(*code), decline_code: None, message: Arc::from("refused") },
+                });
             }
             ["pass"] => return Some(Command::PassTime),
             ["invoice", "usage"] => return Some(Command::InvoiceUsage),
@@ -248,6 +249,80 @@ impl Story {
             _ => return None,
         };
         Some(Command::StepInvoice { invoice: self.id(invoice), step })
+    }
+
+    /// What the provider says of a subscription: it has the price of the plan, and those of the add-ons.
+    fn reported(&mut self, name: &str, state: &str, words: &Words) -> Option<SubscriptionReport> {
+        let plans = &self.catalog.plans;
+        let price_of_plan = |plan: &str| plans.current(plan).ok()?.provider_price.clone();
+        let plan = match words.options.get("price") {
+            Some(price) => Arc::from(*price),
+            None => price_of_plan(words.options.get("plan")?)?,
+        };
+        let mut prices = vec![(plan, words.option("quantity", number)?.unwrap_or(1))];
+        for (add_on, quantity) in add_ons(words)?.unwrap_or_default() {
+            prices.push((plans.add_ons.get(&add_on)?.provider_price.clone()?, quantity));
+        }
+        let heard = words.options.get("heard").map_or(Heard::Told, |word| crate::payments::read_heard(word));
+        let reference: Arc<str> = format!("{name}_there").into();
+        let elsewhere = words.options.contains_key("elsewhere");
+        if elsewhere {
+            let id = engine::id::operation_id(self.customer.id, "provider_subscription", &reference);
+            self.names.insert(id, name.to_owned());
+        }
+        Some(SubscriptionReport {
+            id: (!elsewhere).then(|| self.id(name)),
+            heard,
+            seen_at: words.option("seen", |text| self.time(text))?.unwrap_or(self.now),
+            prices,
+            state: named(state)?,
+            period: Period {
+                start: words.option("from", |text| self.time(text))??,
+                end: words.option("to", |text| self.time(text))??,
+            },
+            trial_end: words.option("trial", |text| self.time(text))?,
+            cancel_at_period_end: words.options.get("ends") == Some(&"yes"),
+            invoice: match words.options.get("invoice") {
+                Some(invoice) => Some(self.reported_fee(invoice, words)?),
+                None => None,
+            },
+            reference,
+        })
+    }
+
+    /// An invoice of the provider's: `invoice=NAME amount=20 fee=paid tax=3`.
+    fn reported_fee(&mut self, invoice: &str, words: &Words) -> Option<FeeReport> {
+        let progress = match *words.options.get("fee")? {
+            "requires_payment" => Progress::RequiresPayment,
+            "requires_action" => Progress::RequiresAction,
+            "processing" => Progress::Processing,
+            "paid" => Progress::Paid,
+            "canceled" => Progress::Canceled,
+            _ => return None,
+        };
+        let currency = Asset::new("USD");
+        let amount = read_money(words.options.get("amount")?, &currency)?;
+        let tax = words.option("tax", |text| read_money(text, &currency))?.map_or(0, |money| money.minor);
+        let id = fee_payment("story", invoice);
+        self.names.insert(id, invoice.to_owned());
+        Some(FeeReport {
+            id,
+            invoice: invoice.into(),
+            newest: true,
+            tax,
+            payment: PaymentReport {
+                reference: format!("pi_{invoice}").into(),
+                id: None,
+                progress,
+                received: if progress == Progress::Paid { amount.minor } else { 0 },
+                amount,
+                client_secret: None,
+                page: None,
+                failure: words.option("failure", crate::payments::failure)?,
+                refunds: Vec::new(),
+                dispute: None,
+            },
+        })
     }
 
     /// Takes over the invoices of a decision, and gives them and their payments names.
@@ -338,8 +413,15 @@ impl Story {
             terms.add_ons.iter().map(|(add_on, many)| format!(" with {many} x {}", add_on.name)).collect();
         let next = subscription.next_terms.as_ref().map(|next| format!(", then {} x {}", next.quantity, next.version));
         let ends = if subscription.cancel_at_period_end { ", then it ends" } else { "" };
+        let asked = subscription.pending.as_ref().map(|pending| match pending {
+            PendingChange::Terms { terms, .. } => format!(", {} x {} asked for", terms.quantity, terms.version),
+            PendingChange::End { ending: Ending::NotAtAll } => ", going on asked for".to_owned(),
+            PendingChange::End { .. } => ", its end asked for".to_owned(),
+        });
+        let failure = subscription.failure.as_ref().map(|failure| format!(" ({})", failure.code));
+        let (asked, failure) = (asked.unwrap_or_default(), failure.unwrap_or_default());
         format!(
-            "subscription {} {}: {times}{}{add_ons}, {}{}{ends}",
+            "subscription {} {}{failure}: {times}{}{add_ons}, {}{}{ends}{asked}",
             self.names[&subscription.id],
             state.as_str(),
             terms.version,

@@ -281,10 +281,13 @@ impl Story {
             Effect::BeginSetup => "begin to put a method on file".to_owned(),
             Effect::AttachMethod { method } => format!("attach {method}"),
             Effect::DetachMethod { method } => format!("detach {method}"),
-            Effect::EndSubscription { reference, ending } => match ending {
-                Ending::Now => format!("end {reference} now"),
-                Ending::WithPeriod => format!("end {reference} with its period"),
-                Ending::NotAtAll => format!("go on with {reference}"),
+            Effect::CreateSubscription { subscription } => format!("make subscription {}", named(subscription)),
+            Effect::ChangeSubscription { subscription } => format!("change subscription {}", named(subscription)),
+            Effect::ObserveSubscription { subscription } => format!("ask about subscription {}", named(subscription)),
+            Effect::EndSubscription { subscription, ending, .. } => match ending {
+                Ending::Now => format!("end {} now", named(subscription)),
+                Ending::WithPeriod => format!("end {} with its period", named(subscription)),
+                Ending::NotAtAll => format!("go on with {}", named(subscription)),
             },
             Effect::SetDefaultMethod { method } => format!("make {method} the default"),
         };
@@ -336,7 +339,7 @@ pub(crate) fn read_money(text: &str, currency: &Asset) -> Option<Money> {
     Money::exactly(text.parse().ok()?, currency).ok()
 }
 
-fn read_heard(word: &str) -> Heard {
+pub(crate) fn read_heard(word: &str) -> Heard {
     match word {
         "made" => Heard::Made,
         "answers" => Heard::Asked,
@@ -353,7 +356,7 @@ pub(crate) fn collection(words: &Words) -> CollectionRequest {
 }
 
 /// `card_declined/insufficient_funds`: the provider's code, and the bank's reason where it gives one.
-fn failure(text: &str) -> Option<Failure> {
+pub(crate) fn failure(text: &str) -> Option<Failure> {
     let (code, decline_code) = text.split_once('/').map_or((text, None), |(code, reason)| (code, Some(reason)));
     Some(Failure { code: code.into(), decline_code: decline_code.map(Arc::from), message: Arc::from("declined") })
 }

@@ -184,7 +184,9 @@ impl From<Refusal> for Problem {
             | Refusal::TooManyPendingLines { .. }
             | Refusal::AlreadySubscribed
             | Refusal::InvoiceSettled
-            | Refusal::ProviderSubscription
+            | Refusal::ProviderSubscription { .. }
+            | Refusal::OtherCurrency
+            | Refusal::ChangePending
             | Refusal::SubscriptionState { .. }
             | Refusal::PaymentMismatch
             | Refusal::PaymentUnconfirmed

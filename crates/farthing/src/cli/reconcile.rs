@@ -42,7 +42,8 @@ struct View {
     reference: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     customer: Option<String>,
-    amount: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    amount: Option<String>,
     finding: String,
     repaired: bool,
 }
@@ -52,7 +53,7 @@ impl View {
         Self {
             reference: difference.reference.to_string(),
             customer: difference.customer.clone(),
-            amount: difference.amount.to_string(),
+            amount: difference.amount.as_ref().map(ToString::to_string),
             finding: words(difference.finding),
             repaired: difference.repaired,
         }
@@ -67,6 +68,13 @@ fn words(finding: Finding) -> String {
         }
         Finding::Refunds => "the provider has given back another sum than the books say".to_owned(),
         Finding::Amount => "the provider has another sum than the books".to_owned(),
+        Finding::Subscription { books: Some(books), provider } => {
+            format!("a subscription: the books say {}, the provider says {}", books.as_str(), provider.as_str())
+        }
+        Finding::Subscription { books: None, provider } => {
+            format!("a subscription that is {} at the provider is not in the books", provider.as_str())
+        }
+        Finding::Fee => "the provider has collected a fee that is not in the books".to_owned(),
         Finding::Unknown => "the provider has it under an id of farthing's that is in no book".to_owned(),
     }
 }
@@ -105,7 +113,13 @@ fn summary(views: &[View], compared: usize) -> String {
         let row = |view: &View| {
             let customer = view.customer.clone().unwrap_or_default();
             let repaired = if view.repaired { "repaired" } else { "" };
-            vec![view.reference.clone(), customer, view.amount.clone(), view.finding.clone(), repaired.to_owned()]
+            vec![
+                view.reference.clone(),
+                customer,
+                view.amount.clone().unwrap_or_default(),
+                view.finding.clone(),
+                repaired.to_owned(),
+            ]
         };
         let titles = ["PAYMENT", "CUSTOMER", "AMOUNT", "DIFFERENCE", ""];
         text.push_str(&columns(&titles, titles.len(), &views.iter().map(row).collect::<Vec<_>>()));

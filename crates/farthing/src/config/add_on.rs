@@ -6,6 +6,7 @@ use std::sync::Arc;
 use engine::{AddOn, Asset, Micros};
 use toml::Spanned;
 
+use super::plan::written_price;
 use super::section::{NamePattern, Section};
 
 const MOST_ADD_ONS: usize = 200;
@@ -35,7 +36,8 @@ fn read_add_on(mut section: Section<'_>, currency: Option<&Asset>) -> Option<Add
     let currency = section.currency_or("currency", currency);
     let fee = section.money("price", Micros::ZERO, currency.as_ref());
     let recurring = section.flag_or("recurring", true);
+    let provider_price = if section.has("provider_price") { written_price(&mut section, "add-on") } else { None };
     section.finish();
     let name = name?;
-    Some(AddOn { name: Arc::from(name), title: Arc::from(title.unwrap_or(name)), fee: fee?, recurring })
+    Some(AddOn { name: Arc::from(name), title: Arc::from(title.unwrap_or(name)), fee: fee?, recurring, provider_price })
 }

@@ -151,15 +151,20 @@ fn read_provider_price(section: &mut Section<'_>, surroundings: &PlanSurrounding
     if section.has("provider_price") {
         let problem = "plan has both `provider_price` and `provider_price_env`";
         section.refuse("provider_price_env", problem, "leave one out: it is written here, or in the environment");
-        let price = section.text("provider_price")?;
-        if price.get_ref().len() > LONGEST_PROVIDER_PRICE {
-            let remedy = format!("write the provider's id of the price, {LONGEST_PROVIDER_PRICE} bytes at the most");
-            section.problems.add(price.span().start, "`provider_price` in plan is too long", remedy);
-        }
-        return Some(Arc::from(price.into_inner()));
+        return written_price(section, "plan");
     }
     let remedy = "set it to the provider's id of the price";
     variable(section, "provider_price_env", (surroundings.mode, remedy)).map(Arc::from)
+}
+
+/// The provider's price as it stands in the file.
+pub(super) fn written_price(section: &mut Section<'_>, what: &str) -> Option<Arc<str>> {
+    let price = section.text("provider_price")?;
+    if price.get_ref().len() > LONGEST_PROVIDER_PRICE {
+        let remedy = format!("write the provider's id of the price, {LONGEST_PROVIDER_PRICE} bytes at the most");
+        section.problems.add(price.span().start, format!("`provider_price` in {what} is too long"), remedy);
+    }
+    Some(Arc::from(price.into_inner()))
 }
 
 fn read_features(section: &mut Section<'_>) -> BTreeMap<Arc<str>, Feature> {

@@ -18,7 +18,7 @@ use crate::store::{EventRow, EventState, PaymentRow, StoreError, Whose};
 const MOST_ATTEMPTS: i32 = 12;
 
 /// What came of an attempt to apply an event.
-enum Applied {
+pub(super) enum Applied {
     /// It changed something, or nothing was left to change.
     Done,
     /// It is about nothing of ours.
@@ -26,11 +26,20 @@ enum Applied {
 }
 
 /// Why an event was not applied.
-enum Fault {
+pub(super) enum Fault {
     /// It may work later.
     Later(JobError),
     /// It never will.
     Never(String),
+}
+
+impl From<Fault> for JobError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Later(error) => error,
+            Fault::Never(why) => Self::Provider(why),
+        }
+    }
 }
 
 impl From<JobError> for Fault {
@@ -110,8 +119,9 @@ impl Jobs {
         match event.notice {
             Notice::Payment { references, id } => self.hear_of_payment(&row.tenant, &references, id.as_deref()).await,
             Notice::PaymentMethods { customer } => self.hear_of_methods(&row.tenant, &customer).await,
-            // No command is about these yet.
-            Notice::Subscription { .. } | Notice::Invoice { .. } | Notice::Other => Ok(Applied::Ignored),
+            Notice::Subscription { reference, .. } => self.hear_of_subscription(&row.tenant, &reference).await,
+            Notice::Invoice { reference, .. } => self.hear_of_invoice(&row.tenant, &reference).await,
+            Notice::Other => Ok(Applied::Ignored),
         }
     }
 
@@ -173,7 +183,7 @@ impl Jobs {
     }
 }
 
-fn provider_fault(error: ProviderError) -> Fault {
+pub(super) fn provider_fault(error: ProviderError) -> Fault {
     match error {
         ProviderError::Rejected(_) | ProviderError::NotFound => Fault::Never(error.to_string()),
         error => Fault::Later(JobError::Provider(error.to_string())),

@@ -9,10 +9,13 @@ mod event;
 mod foreground;
 mod outbox;
 mod payer;
+mod prices;
 mod reconcile;
+mod reconcile_subscriptions;
+mod subscription;
 mod time;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +58,8 @@ const LONGEST_BACKOFF_SECONDS: i64 = 3_600;
 pub struct Jobs {
     app: Arc<App>,
     providers: Arc<Providers>,
+    /// The tenants whose prices the provider has.
+    offered: Arc<tokio::sync::Mutex<BTreeSet<Arc<str>>>>,
 }
 
 /// Why something was not done.
@@ -95,7 +100,7 @@ impl Jobs {
     /// Jobs on an app, with the providers of its tenants.
     #[must_use]
     pub fn new(app: Arc<App>, providers: Providers) -> Self {
-        Self { app, providers: Arc::new(providers) }
+        Self { app, providers: Arc::new(providers), offered: Arc::default() }
     }
 
     /// Does what is due, as it becomes due. Ends when it is dropped; what is under way is then done by the next.
@@ -106,6 +111,7 @@ impl Jobs {
         tasks.spawn(self.clone().run_dues());
         tasks.spawn(self.clone().run_held_dues());
         tasks.spawn(self.clone().run_clock_moves());
+        tasks.spawn(self.clone().run_offers());
         tasks.spawn(self.run_reconciliation());
         while tasks.join_next().await.is_some() {}
     }

@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use engine::id::Kind;
 use engine::report::{Failure, PaymentReport};
-use engine::{Collection, Command, Effect, Ending, Heard, Payment, PaymentState, PaymentStep, PublicId, Purpose};
+use engine::{Collection, Command, Effect, Heard, Payment, PaymentState, PaymentStep, PublicId, Purpose};
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::{AT_ONCE, JobError, Jobs, LEASE, backoff};
-use crate::provider::{self, Cancellation, Exchanged, NewPayment, NewRefund, OperationKey, ProviderError};
+use crate::provider::{self, Exchanged, NewPayment, NewRefund, OperationKey, ProviderError};
 use crate::service::ServiceError;
 use crate::store::{EffectEnd, EffectResult, EffectRow, SettledEffect, StoreError, Whose};
 
 /// After this long a provider may have forgotten a key, so one looks for what an earlier attempt may have made.
-const KEYS_LAST: SignedDuration = SignedDuration::from_hours(23);
+pub(super) const KEYS_LAST: SignedDuration = SignedDuration::from_hours(23);
 
 impl Jobs {
     /// Does the effects that are due, at most so many at once; how many there were.
@@ -83,7 +83,12 @@ impl Jobs {
             Effect::AttachMethod { method } => self.attach_method(row, method).await,
             Effect::DetachMethod { method } => self.detach_method(row, method).await,
             Effect::SetDefaultMethod { method } => self.set_default_method(row, method).await,
-            Effect::EndSubscription { reference, ending } => self.end_subscription(row, reference, *ending).await,
+            Effect::CreateSubscription { subscription } => self.create_subscription(row, *subscription).await,
+            Effect::ChangeSubscription { subscription } => self.change_subscription(row, *subscription).await,
+            Effect::EndSubscription { subscription, reference, ending } => {
+                self.end_subscription(row, *subscription, reference.as_ref(), *ending).await
+            }
+            Effect::ObserveSubscription { subscription } => self.observe_subscription(row, *subscription).await,
         }
     }
 
@@ -155,21 +160,6 @@ impl Jobs {
         self.bring(row, Command::StepPayment { payment: payment_id, step }, end).await
     }
 
-    /// Has the provider end a subscription of its own, or go on with it. How it stands then is said by its events.
-    async fn end_subscription(&self, row: &EffectRow, reference: &str, ending: Ending) -> Result<(), JobError> {
-        let subscriptions = self.provider(&row.tenant)?.subscriptions().ok_or(JobError::NoProvider)?;
-        let when = match ending {
-            Ending::Now => Cancellation::Now,
-            Ending::WithPeriod => Cancellation::AtPeriodEnd,
-            Ending::NotAtAll => Cancellation::Undo,
-        };
-        let ended = subscriptions.cancel(&OperationKey::new(row.id), reference, when).await;
-        match self.exchange(row, ended).await? {
-            Ok(_) => self.settle(row, EffectEnd::Done, None).await,
-            Err(failure) => self.settle(row, EffectEnd::Failed, Some(&failure)).await,
-        }
-    }
-
     async fn payment(&self, row: &EffectRow, id: Uuid) -> Result<Payment, JobError> {
         let found = self.app.store.payment(&self.scope(&row.tenant), (row.shard_key, id)).await?;
         found.map(|row| row.payment).ok_or(JobError::Missing("the payment"))
@@ -239,7 +229,7 @@ fn new_payment(row: &EffectRow, payment: &Payment, customer: Arc<str>) -> NewPay
     let description = match &payment.purpose {
         Purpose::Purchase(purchase) if purchase.quantity == 1 => purchase.title.to_string(),
         Purpose::Purchase(purchase) => format!("{} x {}", purchase.quantity, purchase.title),
-        Purpose::Invoice(_) => "Invoice".to_owned(),
+        Purpose::Invoice(_) | Purpose::Subscription(_) => "Invoice".to_owned(),
     };
     let collection = match &payment.collection {
         Collection::OnSession { save_method } => provider::Collection::OnSession { save_method: *save_method },

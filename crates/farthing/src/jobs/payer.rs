@@ -102,6 +102,9 @@ impl Jobs {
             Effect::CreatePayment { payment } => {
                 Command::StepPayment { payment: *payment, step: PaymentStep::Fail(failure.clone()) }
             }
+            Effect::CreateSubscription { subscription } => {
+                Command::FailSubscription { subscription: *subscription, failure: failure.clone() }
+            }
             _ => return self.settle(row, EffectEnd::Failed, Some(failure)).await,
         };
         self.bring(row, command, EffectEnd::Failed).await

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use engine::report::{PaymentReport, Progress};
-use engine::{Money, Payment, PaymentState};
+use engine::{Money, Payment, PaymentState, SubscriptionState};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{JobError, Jobs};
@@ -32,8 +32,8 @@ pub struct Difference {
     pub reference: Arc<str>,
     /// The customer, where it is known.
     pub customer: Option<String>,
-    /// The sum that the provider has.
-    pub amount: Money,
+    /// The sum that the provider has, where it is about one.
+    pub amount: Option<Money>,
     /// What differs.
     pub finding: Finding,
     /// Whether it has been repaired.
@@ -56,6 +56,15 @@ pub enum Finding {
     Amount,
     /// The provider has it under an id of ours that is in no book.
     Unknown,
+    /// A subscription stands otherwise, or has another period or end; nothing where the books do not have it.
+    Subscription {
+        /// What the books say.
+        books: Option<SubscriptionState>,
+        /// What the provider says.
+        provider: SubscriptionState,
+    },
+    /// The provider has collected a fee that is in no book.
+    Fee,
 }
 
 impl Jobs {
@@ -129,7 +138,7 @@ impl Jobs {
         loop {
             let page = Page { after, limit: PAGE };
             let open = self.app.store.open_payments(tenant, self.now(tenant), page).await?;
-            let Some(last) = open.last() else { return Ok(found) };
+            let Some(last) = open.last() else { break };
             after = Some((last.payment.created_at, last.payment.id));
             for row in open {
                 let Some(reference) = row.payment.reference.as_ref().filter(|_| seen.insert(row.payment.id)) else {
@@ -139,6 +148,8 @@ impl Jobs {
                 self.compare(tenant, &row, report, repair, &mut found).await?;
             }
         }
+        self.reconcile_subscriptions(tenant, since, repair, &mut found).await?;
+        Ok(found)
     }
 
     async fn compare(
@@ -163,7 +174,7 @@ impl Jobs {
 
 fn difference(report: &PaymentReport, customer: Option<String>, finding: Finding) -> Difference {
     let (reference, amount) = (report.reference.clone(), report.amount.clone());
-    Difference { reference, customer, amount, finding, repaired: false }
+    Difference { reference, customer, amount: Some(amount), finding, repaired: false }
 }
 
 fn differs(payment: &Payment, report: &PaymentReport) -> Option<Finding> {
@@ -193,6 +204,6 @@ fn differs(payment: &Payment, report: &PaymentReport) -> Option<Finding> {
     (given_back != payment.refunded()).then_some(Finding::Refunds)
 }
 
-fn failed(error: ProviderError) -> JobError {
+pub(super) fn failed(error: ProviderError) -> JobError {
     JobError::Provider(error.to_string())
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use engine::report::{Failure, PaymentMethodsReport, PaymentReport, RefundReport};
-use engine::{Asset, Money};
+use engine::{Asset, Interval, Money};
 use jiff::Timestamp;
 
 /// A configured provider.
@@ -38,6 +38,8 @@ pub trait Provider: Send + Sync + Debug {
     fn webhooks(&self) -> Option<&dyn Webhooks>;
     /// What it has, to compare the books with.
     fn reconciliation(&self) -> Option<&dyn Reconciliation>;
+    /// Its prices, where they are made from what the tenant sells.
+    fn prices(&self) -> Option<&dyn Prices>;
     /// Its time, where that can be set.
     fn clock(&self) -> Option<&dyn ProviderClock>;
 }
@@ -93,6 +95,8 @@ pub trait Subscriptions: Send + Sync {
     async fn create(&self, operation: &OperationKey, subscription: &NewSubscription) -> Exchanged<SubscriptionReport>;
     /// A subscription as it is now.
     async fn get(&self, reference: &str) -> Exchanged<SubscriptionReport>;
+    /// The subscription that an earlier call with this id of ours made, where the provider may have forgotten its key.
+    async fn find(&self, customer: &str, id: &str) -> Exchanged<Option<SubscriptionReport>>;
     /// Changes prices and quantities.
     async fn change(
         &self,
@@ -150,6 +154,30 @@ pub trait Reconciliation: Send + Sync {
     async fn events(&self, since: Timestamp) -> Exchanged<Vec<Vec<u8>>>;
     /// Its payments made from this time on, newest first. All pages.
     async fn payments(&self, since: Timestamp) -> Exchanged<Vec<PaymentReport>>;
+    /// Its subscriptions that are not canceled, newest first. All pages.
+    async fn subscriptions(&self) -> Exchanged<Vec<SubscriptionReport>>;
+}
+
+/// The prices of a provider that is there for testing, and has nobody who would make them there by hand.
+#[async_trait]
+pub trait Prices: Send + Sync {
+    /// Makes a price with this very id, or makes it what it is to be now.
+    async fn offer(&self, price: &OfferedPrice) -> Exchanged<()>;
+}
+
+/// A price that the provider is to have.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OfferedPrice {
+    /// The provider's id of it.
+    pub id: Arc<str>,
+    /// A second name that it can be found by.
+    pub lookup_key: Option<Arc<str>>,
+    /// What is sold, as the customer reads it.
+    pub title: Arc<str>,
+    /// What one costs for a period.
+    pub fee: Money,
+    /// How long a period is.
+    pub interval: Interval,
 }
 
 /// The time of a provider that is there for testing.
@@ -262,7 +290,8 @@ pub struct NewSubscription {
     pub prices: Vec<(String, u32)>,
     /// How many days it is free.
     pub trial_days: Option<u32>,
-    /// The payment method, where it is not the default one.
+    /// The payment method that its invoices are collected with, the first one at once; without one, the customer's browser
+    /// pays the first, and what that pays with is kept.
     pub method: Option<Arc<str>>,
 }
 
@@ -318,6 +347,8 @@ pub struct SubscriptionReport {
     pub canceled_at: Option<Timestamp>,
     /// Its newest invoice.
     pub latest_invoice: Option<Arc<str>>,
+    /// The same as a whole, where the answer has it.
+    pub invoice: Option<InvoiceReport>,
     /// What the customer's browser needs to pay that.
     pub client_secret: Option<Arc<str>>,
     /// Our id of it, where it is ours.
@@ -352,8 +383,14 @@ pub struct InvoiceReport {
     pub state: Arc<str>,
     /// Its total.
     pub total: Money,
+    /// What of it is collected, in minor units: the total less what the customer has to its credit there.
+    pub due: i64,
     /// What has been paid of it, in minor units.
     pub paid: i64,
+    /// What of the total is tax, in minor units.
+    pub tax: i64,
+    /// The provider's id of the payment that pays it, or is to.
+    pub payment: Option<Arc<str>>,
     /// The subscription that it is of.
     pub subscription: Option<Arc<str>>,
     /// The page where it can be seen and paid.

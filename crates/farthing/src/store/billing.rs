@@ -131,6 +131,18 @@ pub trait BillingStore: Send + Sync {
         scope: &Scope,
         id: OperationRef,
     ) -> Result<Option<BillingRow<Subscription>>, StoreError>;
+    /// A subscription by what the provider calls it, one that has ended included.
+    async fn subscription_of_reference(
+        &self,
+        tenant: &str,
+        reference: &str,
+    ) -> Result<Option<BillingRow<Subscription>>, StoreError>;
+    /// Subscriptions of a tenant that the provider has and that have not ended, by their ids, after this one.
+    async fn subscriptions_at_provider(
+        &self,
+        tenant: &str,
+        page: Page<Uuid>,
+    ) -> Result<Vec<BillingRow<Subscription>>, StoreError>;
     /// Subscriptions of a customer, newest first; the cursor is when it began, and the id.
     async fn subscriptions(
         &self,

@@ -90,6 +90,38 @@ impl BillingStore for Backend {
         found.filter(|row| scope.sees(row.1)).map(subscription_row).transpose()
     }
 
+    async fn subscription_of_reference(
+        &self,
+        tenant: &str,
+        reference: &str,
+    ) -> Result<Option<BillingRow<Subscription>>, StoreError> {
+        let found: Option<SubscriptionColumns> =
+            sqlx::query_as(concat!(subscription_columns!(), " WHERE s.reference = $1 AND s.tenant = $2 LIMIT 1"))
+                .bind(reference)
+                .bind(tenant)
+                .fetch_optional(&mut *self.shared().await?)
+                .await?;
+        found.map(subscription_row).transpose()
+    }
+
+    async fn subscriptions_at_provider(
+        &self,
+        tenant: &str,
+        page: Page<Uuid>,
+    ) -> Result<Vec<BillingRow<Subscription>>, StoreError> {
+        let found: Vec<SubscriptionColumns> = sqlx::query_as(concat!(
+            subscription_columns!(),
+            " WHERE s.reference IS NOT NULL AND s.tenant = $1 AND s.state NOT IN ('canceled', 'incomplete_expired')
+                AND s.id > $2 ORDER BY s.id LIMIT $3"
+        ))
+        .bind(tenant)
+        .bind(page.after.unwrap_or(Uuid::nil()))
+        .bind(page.limit)
+        .fetch_all(&mut *self.shared().await?)
+        .await?;
+        found.into_iter().map(subscription_row).collect()
+    }
+
     async fn subscriptions(
         &self,
         scope: &Scope,

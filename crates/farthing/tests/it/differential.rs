@@ -305,7 +305,10 @@ fn kind(command: &Command) -> &'static str {
         Command::SettleHold { .. } => "settle hold",
         Command::ReleaseHold { .. } => "release hold",
         Command::Purchase(_) | Command::StepPayment { .. } | Command::ChangePayer(_) => "collecting",
-        Command::Subscribe(_) | Command::StepSubscription { .. } | Command::ReportSubscription(_) => "subscribing",
+        Command::Subscribe(_)
+        | Command::StepSubscription { .. }
+        | Command::ReportSubscription(_)
+        | Command::FailSubscription { .. } => "subscribing",
         Command::AddItem(_) | Command::InvoiceUsage | Command::StepInvoice { .. } => "invoicing",
         Command::PassTime => "time",
     }

@@ -48,6 +48,7 @@ mod operation_keys;
 mod plans;
 mod product;
 mod provider_stripe;
+mod provider_subscriptions;
 mod purchase_faults;
 mod query_plans;
 mod row_level_security;

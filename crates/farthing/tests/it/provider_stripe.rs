@@ -278,9 +278,9 @@ async fn a_payment_that_is_not_paid_can_be_cancelled_and_found() {
     let paid = shop.pay_with(&customer, "payment-2", "pm_card_visa").await;
     assert_eq!(done(shop.cancel(&paid.reference).await).progress, Progress::Paid);
 
-    let found = done(shop.stripe.find(&customer, "payment-2").await).expect("it is there");
+    let found = done(Payments::find(&shop.stripe, &customer, "payment-2").await).expect("it is there");
     assert_eq!((found.reference, found.progress), (paid.reference, Progress::Paid));
-    assert_eq!(done(shop.stripe.find(&customer, "payment-3").await), None);
+    assert_eq!(done(Payments::find(&shop.stripe, &customer, "payment-3").await), None);
 }
 
 impl Shop {
@@ -345,7 +345,7 @@ async fn a_page_is_made_found_and_closed() {
     assert_eq!((made.progress, made.client_secret.as_ref()), (Progress::RequiresPayment, None));
     assert!(made.page.as_deref().is_some_and(|page| page.starts_with("http")), "{made:?}");
     assert_eq!(shop.get(&made.reference).await, made);
-    let found = done(shop.stripe.find(&customer, "payment-1").await).map(|found| found.reference);
+    let found = done(Payments::find(&shop.stripe, &customer, "payment-1").await).map(|found| found.reference);
     assert_eq!(found.as_ref(), Some(&made.reference));
     for _ in 0..2 {
         let closed = done(shop.cancel(&made.reference).await);

@@ -42,7 +42,7 @@ impl<F: Future> Future for Dying<F> {
 }
 
 /// Runs a future for so many polls; nothing where it had not ended by then.
-async fn dies_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
+pub(crate) async fn dies_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
     Dying { future: Box::pin(future), polls }.await
 }
 

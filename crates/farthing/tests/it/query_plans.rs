@@ -13,7 +13,7 @@ use crate::product::{Product, all_done};
 use crate::statements::{Driver, Statement, statements_of, writer_settings};
 
 /// Statements that may read many rows, and why.
-const READS_MUCH: [(&str, &str); 14] = [
+const READS_MUCH: [(&str, &str); 15] = [
     ("test_clock", "one row for each tenant"),
     ("offer", "one row for each tenant"),
     ("kept_plans", "all versions of a tenant's plans, when a server starts"),
@@ -22,6 +22,7 @@ const READS_MUCH: [(&str, &str); 14] = [
     ("customers_of_prices", "an operator asks how many customers were charged at a price"),
     ("next_due", "of a tenant in test mode, whatever is due some time"),
     ("reconciled_until", "one row for each tenant"),
+    ("subscriptions_at_provider", "an operator compares all live subscriptions"),
     ("open_payments", "an operator asks for all payments that are open"),
     ("keys", "the keys of a tenant are few, and people look at them"),
     ("erase", "an erasure is rare: it looks through the operations and holds of its bucket"),

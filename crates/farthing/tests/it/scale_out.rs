@@ -22,7 +22,7 @@ const REFERENCE_TABLES: [(&str, &str); 10] = [
 ];
 
 /// Statements that ask every machine on purpose, and why.
-const CROSS_SHARD: [(&str, &str); 30] = [
+const CROSS_SHARD: [(&str, &str); 32] = [
     ("used", "analytics sum up a tenant's customers, wherever they are; each customer's rows lie in one place"),
     ("covered", "the same"),
     ("booked_uses", "the same, for the ledger"),
@@ -35,6 +35,8 @@ const CROSS_SHARD: [(&str, &str); 30] = [
     ("tenant_invoices", "an operator lists the invoices of a tenant, wherever they are"),
     ("payment_of_reference", "a webhook names a payment by what the provider calls it"),
     ("payer_of_reference", "a webhook names a customer by what the provider calls it"),
+    ("subscription_of_reference", "a webhook names a subscription by what the provider calls it"),
+    ("subscriptions_at_provider", "an operator compares a tenant's live subscriptions with the provider's"),
     ("due_effects", "one looks for what is due wherever it is; each is then claimed in its own bucket"),
     ("next_due", "one asks when something of a tenant in test mode is due next"),
     ("due_customers", "the same, for customers of whom something is due"),

@@ -60,6 +60,42 @@ pub(crate) fn store(world: &mut World, price: &Value) {
     world.announce("price.created", &document);
 }
 
+/// Makes the price of an id, or changes it to what the parameters say: those of `create`, and `id`.
+pub(crate) fn put(world: &mut World, request: &Request) -> Result<Value, ApiError> {
+    let parameters = &request.parameters;
+    let id = parameters.required_text("id")?;
+    let before = world.get(kind::PRICE, &id).cloned();
+    let name = match parameters.part("product_data")? {
+        Some(part) => part.required_text("name")?,
+        None => return Err(parameters.missing("product_data")),
+    };
+    let lookup_key = parameters.text("lookup_key")?;
+    let product = match &before {
+        Some(before) => before["product"].as_str().unwrap_or_default().to_owned(),
+        None => world.new_id(kind::PRODUCT),
+    };
+    let mut price = read(world, parameters, &product)?;
+    parameters.finish()?;
+    price["id"] = json!(id);
+    if let Some(key) = lookup_key {
+        if before.as_ref().is_none_or(|before| before["lookup_key"] != key.as_str()) {
+            take_lookup_key(world, &key, true)?;
+        }
+        price["lookup_key"] = json!(key);
+    }
+    products::put(world, &product, &name);
+    let Some(before) = before else {
+        store(world, &price);
+        return Ok(shown(price));
+    };
+    price["created"] = before["created"].clone();
+    let price = shown(price);
+    if price != before {
+        change(world, &before, &price);
+    }
+    Ok(price)
+}
+
 /// A price without its tiers, which are only shown where they are expanded.
 fn shown(mut price: Value) -> Value {
     if let Some(fields) = price.as_object_mut() {

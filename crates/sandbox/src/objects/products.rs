@@ -40,8 +40,15 @@ pub(crate) fn read(world: &mut World, parameters: &Parameters) -> Result<Value, 
         Some(id) => id,
         None => world.new_id(kind::PRODUCT),
     };
+    let mut product = blank(world, &id, &name);
+    fill(&mut product, parameters)?;
+    Ok(product)
+}
+
+/// A product of this id and name, and nothing more.
+fn blank(world: &World, id: &str, name: &str) -> Value {
     let now = world.now();
-    let mut product = json!({
+    json!({
         "id": id,
         "object": "product",
         "active": true,
@@ -61,9 +68,23 @@ pub(crate) fn read(world: &mut World, parameters: &Parameters) -> Result<Value, 
         "unit_label": null,
         "updated": now,
         "url": null,
-    });
-    fill(&mut product, parameters)?;
-    Ok(product)
+    })
+}
+
+/// Makes the product of an id, or gives it this name.
+pub(crate) fn put(world: &mut World, id: &str, name: &str) {
+    let Some(before) = world.get(kind::PRODUCT, id).cloned() else {
+        let product = blank(world, id, name);
+        world.save(kind::PRODUCT, &product);
+        world.announce("product.created", &product);
+        return;
+    };
+    if before["name"] != name {
+        let mut product = before.clone();
+        (product["name"], product["updated"]) = (json!(name), json!(world.now()));
+        world.save(kind::PRODUCT, &product);
+        world.announce_change("product.updated", &before, &product);
+    }
 }
 
 fn fill(product: &mut Value, parameters: &Parameters) -> Result<(), ApiError> {

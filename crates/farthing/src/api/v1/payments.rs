@@ -40,6 +40,9 @@ pub(in crate::api) struct PaymentView {
     /// The invoice that it pays.
     #[serde(skip_serializing_if = "Option::is_none")]
     invoice: Option<String>,
+    /// The subscription whose fee it is, where the provider collects that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subscription: Option<String>,
     /// What it is for, as the customer reads it.
     description: String,
     /// How much.
@@ -123,9 +126,17 @@ impl PaymentView {
             purchase: payment.purpose.purchase().map(|_| public(Kind::Purchase, payment.id)),
             invoice: match &payment.purpose {
                 Purpose::Invoice(purpose) => Some(public(Kind::Invoice, purpose.invoice)),
-                Purpose::Purchase(_) => None,
+                Purpose::Purchase(_) | Purpose::Subscription(_) => None,
             },
-            description: payment.purpose.purchase().map_or("Invoice", |purchase| &purchase.title).to_owned(),
+            subscription: match &payment.purpose {
+                Purpose::Subscription(fee) => Some(public(Kind::Subscription, fee.subscription)),
+                Purpose::Purchase(_) | Purpose::Invoice(_) => None,
+            },
+            description: match &payment.purpose {
+                Purpose::Purchase(purchase) => purchase.title.to_string(),
+                Purpose::Invoice(_) => "Invoice".to_owned(),
+                Purpose::Subscription(_) => "Subscription".to_owned(),
+            },
             amount: money(payment.amount.minor),
             currency: currency.to_string(),
             state: payment.state,

@@ -303,7 +303,12 @@ async fn find(app: &App, caller: &Caller, id: OperationRef) -> Result<BillingRow
 /// A subscription as it stands, with its newest invoice, and the payment of that.
 async fn expanded(app: &App, caller: &Caller, id: OperationRef) -> Result<SubscriptionView, Problem> {
     let row = find(app, caller, id).await?;
-    let view = SubscriptionView::of(&row);
+    let mut view = SubscriptionView::of(&row);
+    if let Some(payment) = row.value.latest_payment
+        && let Some(payment) = app.store.payment(&caller.scope(), (row.shard_key, payment)).await?
+    {
+        view = view.with_payment(caller, &payment);
+    }
     let Some(latest) = row.value.latest_invoice else { return Ok(view) };
     let Some(invoice) = app.store.invoice(&caller.scope(), (row.shard_key, latest)).await? else { return Ok(view) };
     let payment = match invoice.value.standing.payment {
@@ -313,9 +318,17 @@ async fn expanded(app: &App, caller: &Caller, id: OperationRef) -> Result<Subscr
     Ok(view.with_invoice(caller, &invoice, payment.as_ref()))
 }
 
-/// Waits for the provider where a command asked it for a payment, or to end a subscription of its own.
+/// Waits for the provider where a command asked it for a payment, or for something about a subscription of its own.
 async fn await_provider(app: &App, shard_key: i32, done: &Answer) -> Result<(), Problem> {
-    let asks = |effect: &Effect| matches!(effect, Effect::CreatePayment { .. } | Effect::EndSubscription { .. });
+    let asks = |effect: &Effect| {
+        matches!(
+            effect,
+            Effect::CreatePayment { .. }
+                | Effect::CreateSubscription { .. }
+                | Effect::ChangeSubscription { .. }
+                | Effect::EndSubscription { .. }
+        )
+    };
     // Time that had passed may have asked for others before.
     let Some(last) = done.effects.iter().rfind(|record| asks(&record.effect)) else { return Ok(()) };
     await_effect(app, shard_key, done, |effect| *effect == last.effect).await?;

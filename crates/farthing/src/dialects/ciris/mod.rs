@@ -172,7 +172,9 @@ fn refused(refusal: &Refusal) -> Response {
         | Refusal::TooManyRefunds { .. }
         | Refusal::TooManyPendingLines { .. }
         | Refusal::AlreadySubscribed
-        | Refusal::ProviderSubscription
+        | Refusal::ProviderSubscription { .. }
+        | Refusal::OtherCurrency
+        | Refusal::ChangePending
         | Refusal::SubscriptionState { .. }
         | Refusal::PaymentMismatch
         | Refusal::PaymentUnconfirmed

@@ -16,8 +16,12 @@ use crate::provider::{Exchanged, InvoiceReport, Invoices, Money, NewInvoice, Ope
 
 /// What a browser pays the newest invoice of a subscription with.
 pub(super) const LATEST_INVOICE_SECRET: &str = "latest_invoice.confirmation_secret";
+/// The payments of that.
+pub(super) const LATEST_INVOICE_PAYMENTS: &str = "latest_invoice.payments";
 /// What a browser pays an invoice with.
 const SECRET: &str = "confirmation_secret";
+/// The payments of an invoice.
+const PAYMENTS: &str = "payments";
 
 #[derive(Clone, Deserialize, Debug)]
 pub(super) struct Invoice {
@@ -30,7 +34,13 @@ pub(super) struct Invoice {
     total: i64,
     currency: String,
     #[serde(default)]
+    amount_due: Option<i64>,
+    #[serde(default)]
     amount_paid: Option<i64>,
+    #[serde(default)]
+    total_taxes: Option<Vec<Tax>>,
+    #[serde(default)]
+    payments: Option<List<InvoicePayment>>,
     #[serde(default)]
     parent: Option<Parent>,
     #[serde(default)]
@@ -66,7 +76,42 @@ struct ConfirmationSecret {
     client_secret: Option<Arc<str>>,
 }
 
+#[derive(Clone, Deserialize, Debug)]
+struct Tax {
+    amount: i64,
+}
+
+/// Which payment pays an invoice (<https://docs.stripe.com/api/invoice-payment>).
+#[derive(Clone, Deserialize, Debug)]
+struct InvoicePayment {
+    #[serde(default)]
+    status: Option<String>,
+    #[serde(default)]
+    payment: Option<PaymentOfInvoice>,
+}
+
+#[derive(Clone, Deserialize, Debug)]
+struct PaymentOfInvoice {
+    #[serde(default)]
+    payment_intent: Option<Expandable<Identified>>,
+}
+
 impl Invoice {
+    /// The payment that has paid it, or is to, or was to.
+    fn payment(&self) -> Option<Arc<str>> {
+        let payments = self.payments.as_ref().map_or(&[][..], |payments| &payments.data);
+        let of = |status: Option<&str>| {
+            let wanted = payments.iter().filter(|payment| status.is_none() || payment.status.as_deref() == status);
+            wanted.filter_map(|payment| payment.payment.as_ref()?.payment_intent.as_ref()).next()
+        };
+        let listed = of(Some("paid")).or_else(|| of(Some("open"))).or_else(|| of(None));
+        let before = || match self.payment_intent.as_ref()? {
+            Expandable::Id(id) => Some(id.clone()),
+            Expandable::Object(intent) => Some(intent.id.clone()),
+        };
+        listed.map(|payment| payment.id().clone()).or_else(before)
+    }
+
     /// What a browser pays it with, where it is in the reply.
     pub(super) fn client_secret(&self) -> Option<Arc<str>> {
         let secret = self.confirmation_secret.as_ref().and_then(|secret| secret.client_secret.clone());
@@ -74,16 +119,21 @@ impl Invoice {
         secret.or_else(|| payment().and_then(|payment| payment.client_secret.clone()))
     }
 
-    fn report(&self) -> Result<InvoiceReport, CallError> {
+    pub(super) fn report(&self) -> Result<InvoiceReport, CallError> {
         let details = self.parent.as_ref().and_then(|parent| parent.subscription_details.as_ref());
         let subscription = details.and_then(|details| details.subscription.as_ref()).or(self.subscription.as_ref());
         let total = from_stripe(self.total, &self.currency)?;
+        let minor = |amount: i64| minor_from_stripe(amount, total.currency.as_str());
+        let taxes = self.total_taxes.iter().flatten().map(|tax| minor(tax.amount)).collect::<Result<Vec<_>, _>>()?;
         Ok(InvoiceReport {
             reference: self.id.clone(),
             customer: self.customer.id().clone(),
             number: self.number.clone(),
             state: self.status.clone().unwrap_or_else(|| "draft".into()),
-            paid: minor_from_stripe(self.amount_paid.unwrap_or(0), total.currency.as_str())?,
+            due: minor(self.amount_due.unwrap_or(self.total))?,
+            paid: minor(self.amount_paid.unwrap_or(0))?,
+            tax: taxes.into_iter().fold(0, i64::saturating_add),
+            payment: self.payment(),
             total,
             subscription: subscription.map(|subscription| subscription.id().clone()),
             page: self.hosted_invoice_url.clone(),
@@ -128,7 +178,7 @@ impl Invoices for Stripe {
 }
 
 async fn fetch(calls: &mut Calls<'_>, reference: &str) -> Result<Invoice, CallError> {
-    calls.get(&object_path("invoices", reference, "")?, Form::new().expand(SECRET)).await
+    calls.get(&object_path("invoices", reference, "")?, Form::new().expand(SECRET).expand(PAYMENTS)).await
 }
 
 /// Makes the invoice, puts its lines on it, finalizes it and pays it: each step under a key of its own, so that a repeat

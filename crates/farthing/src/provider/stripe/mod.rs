@@ -6,8 +6,8 @@ use std::time::Duration;
 use reqwest::Url;
 
 use super::{
-    Customers, HostedPages, Invoices, PaymentMethods, Payments, Provider, ProviderClock, ProviderError, Reconciliation,
-    Refunds, Subscriptions, Webhooks,
+    Customers, HostedPages, Invoices, PaymentMethods, Payments, Prices, Provider, ProviderClock, ProviderError,
+    Reconciliation, Refunds, Subscriptions, Webhooks,
 };
 use crate::auth::Secret;
 use client::{Client, ClientError};
@@ -24,6 +24,7 @@ mod invoices;
 mod object;
 mod payment_methods;
 mod payments;
+mod prices;
 mod reconciliation;
 mod refunds;
 #[cfg(test)]
@@ -51,6 +52,8 @@ pub struct StripeSettings {
     pub base_url: String,
     /// Whether the tenant bills real money.
     pub live: bool,
+    /// Whether prices are made there of what the tenant sells: in a sandbox of the tenant's own.
+    pub makes_prices: bool,
     /// How long one attempt of a call may take.
     pub time_out: Duration,
     /// How often a call is tried at most, the first time included.
@@ -69,6 +72,7 @@ impl StripeSettings {
             webhook_secrets: Vec::new(),
             base_url: BASE_URL.to_owned(),
             live,
+            makes_prices: false,
             time_out: Duration::from_secs(30),
             most_attempts: 3,
             backoff: Duration::from_millis(500),
@@ -114,6 +118,7 @@ pub struct Stripe {
     client: Client,
     /// Whether it is Stripe itself, and no sandbox in its place.
     is_stripe: bool,
+    makes_prices: bool,
     publishable_key: Option<String>,
     webhook_secrets: Vec<Secret>,
 }
@@ -133,6 +138,7 @@ impl Stripe {
         Ok(Self {
             client,
             is_stripe,
+            makes_prices: settings.makes_prices && !is_stripe,
             publishable_key: settings.publishable_key,
             webhook_secrets: settings.webhook_secrets,
         })
@@ -219,6 +225,10 @@ impl Provider for Stripe {
 
     fn reconciliation(&self) -> Option<&dyn Reconciliation> {
         Some(self)
+    }
+
+    fn prices(&self) -> Option<&dyn Prices> {
+        if self.makes_prices { Some(self) } else { None }
     }
 
     /// Only a sandbox has one: nobody sets the time of Stripe itself.

@@ -12,7 +12,8 @@ use super::error::CallError;
 use super::form::Form;
 use super::object::PaymentIntent;
 use super::payments::with_details_shown;
-use crate::provider::{Exchanged, Reconciliation};
+use super::subscriptions::Subscription;
+use crate::provider::{Exchanged, Reconciliation, SubscriptionReport};
 
 #[async_trait]
 impl Reconciliation for Stripe {
@@ -27,6 +28,12 @@ impl Reconciliation for Stripe {
         let mut calls = self.client.calls("list_payments");
         let outcome = payments(&mut calls, since).await;
         calls.end(outcome)
+    }
+
+    async fn subscriptions(&self) -> Exchanged<Vec<SubscriptionReport>> {
+        let mut calls = self.client.calls("list_subscriptions");
+        let listed = calls.all::<Subscription>("/v1/subscriptions", Form::new()).await;
+        calls.end(listed.and_then(|listed| listed.iter().map(Subscription::report).collect()))
     }
 }
 

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::client::Calls;
 use super::error::CallError;
 use super::form::Form;
-use super::invoices::{Invoice, LATEST_INVOICE_SECRET};
+use super::invoices::{Invoice, LATEST_INVOICE_PAYMENTS, LATEST_INVOICE_SECRET};
 use super::object::{Expandable, Identified, List, Metadata, SUBSCRIPTION_KEY, own_id, time};
 use super::{Stripe, object_path};
 use crate::provider::{
@@ -19,7 +19,7 @@ use crate::provider::{
 };
 
 #[derive(Deserialize)]
-struct Subscription {
+pub(super) struct Subscription {
     id: Arc<str>,
     customer: Expandable<Identified>,
     status: Arc<str>,
@@ -68,7 +68,7 @@ impl Subscription {
         begin.zip(end).map(|(begin, end)| Ok((time(begin)?, time(end)?))).transpose()
     }
 
-    fn report(&self) -> Result<SubscriptionReport, CallError> {
+    pub(super) fn report(&self) -> Result<SubscriptionReport, CallError> {
         let period = self.period()?;
         let cancel_at = self.cancel_at.map(time).transpose()?;
         // A portal may set the date instead of the flag.
@@ -88,6 +88,7 @@ impl Subscription {
                 Expandable::Id(id) => id.clone(),
                 Expandable::Object(invoice) => invoice.id.clone(),
             }),
+            invoice: latest_invoice.and_then(Expandable::object).map(Invoice::report).transpose()?,
             client_secret: latest_invoice.and_then(Expandable::object).and_then(Invoice::client_secret),
             id: own_id(&self.metadata, SUBSCRIPTION_KEY),
         })
@@ -111,6 +112,12 @@ impl Subscriptions for Stripe {
         let mut calls = self.client.calls("get_subscription");
         let current = fetch(&mut calls, reference).await;
         calls.end(current.and_then(|subscription| subscription.report()))
+    }
+
+    async fn find(&self, customer: &str, id: &str) -> Exchanged<Option<SubscriptionReport>> {
+        let mut calls = self.client.calls("find_subscription");
+        let outcome = find(&mut calls, customer, id).await;
+        calls.end(outcome)
     }
 
     async fn change(
@@ -137,7 +144,7 @@ impl Subscriptions for Stripe {
 }
 
 fn expanded() -> Form {
-    Form::new().expand(LATEST_INVOICE_SECRET)
+    Form::new().expand(LATEST_INVOICE_SECRET).expand(LATEST_INVOICE_PAYMENTS)
 }
 
 async fn fetch(calls: &mut Calls<'_>, reference: &str) -> Result<Subscription, CallError> {
@@ -155,22 +162,51 @@ async fn post(
     if calls.was_replayed() { fetch(calls, &subscription.id).await?.report() } else { subscription.report() }
 }
 
+/// Stripe keeps a failure of its own under the key as it keeps any answer, although it may have made the subscription;
+/// whether it has, our id tells.
 async fn create(
     calls: &mut Calls<'_>,
     operation: &OperationKey,
     subscription: &NewSubscription,
 ) -> Result<SubscriptionReport, CallError> {
-    let mut form = expanded()
-        .with("customer", &subscription.customer)
-        .with("payment_behavior", "default_incomplete")
+    match post(calls, "/v1/subscriptions", create_form(subscription), operation).await {
+        Err(CallError::Failed(ProviderError::Unavailable(reason))) if calls.was_replayed() => {
+            // Whatever keeps it from being found, nothing has been refused.
+            let found = find(calls, &subscription.customer, &subscription.id).await.ok().flatten();
+            found.ok_or_else(|| ProviderError::Unavailable(reason).into())
+        }
+        outcome => outcome,
+    }
+}
+
+fn create_form(subscription: &NewSubscription) -> Form {
+    let mut form = expanded().with("customer", &subscription.customer);
+    form = match &subscription.method {
+        // Nobody is there: what is declined, or waits for the bank's question, can be paid in the browser afterwards.
+        Some(method) => form
+            .with("default_payment_method", method)
+            .with("payment_behavior", "allow_incomplete")
+            .with("off_session", true),
+        None => form.with("payment_behavior", "default_incomplete"),
+    };
+    form = form
         .with("payment_settings[save_default_payment_method]", "on_subscription")
         .with_some("trial_period_days", subscription.trial_days)
-        .with_some("default_payment_method", subscription.method.as_ref())
         .with(format!("metadata[{SUBSCRIPTION_KEY}]"), &subscription.id);
     for (index, (price, quantity)) in subscription.prices.iter().enumerate() {
         form = form.with(format!("items[{index}][price]"), price).with(format!("items[{index}][quantity]"), quantity);
     }
-    post(calls, "/v1/subscriptions", form, operation).await
+    form
+}
+
+/// Lists, because Stripe's search lags behind (<https://docs.stripe.com/search#data-freshness>).
+async fn find(calls: &mut Calls<'_>, customer: &str, id: &str) -> Result<Option<SubscriptionReport>, CallError> {
+    let form = Form::new().with("customer", customer).with("status", "all");
+    let is_it = |subscription: &Subscription| own_id(&subscription.metadata, SUBSCRIPTION_KEY).as_deref() == Some(id);
+    match calls.first("/v1/subscriptions", form, is_it).await? {
+        Some(found) => fetch(calls, &found.id).await?.report().map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Replaces the items by those of the change. Where they are so already nothing is sent: an earlier call did it, and its
@@ -302,7 +338,7 @@ mod tests {
         assert_eq!(changed.prices, [("price_b".into(), 5), ("price_c".into(), 1)]);
         assert_eq!(
             script.body(1),
-            "expand[]=latest_invoice.confirmation_secret&proration_behavior=always_invoice&items[0][id]=si_2\
+            "expand[]=latest_invoice.confirmation_secret&expand[]=latest_invoice.payments&proration_behavior=always_invoice&items[0][id]=si_2\
              &items[0][quantity]=5&items[1][price]=price_c&items[1][quantity]=1&items[2][id]=si_1&items[2][deleted]=true"
         );
         assert_eq!(stripe.change(&key(), "sub_1", &change).await.outcome, Ok(changed));

@@ -156,6 +156,8 @@ impl Data {
                 let customer = id_at(&self.object, "customer")?;
                 Some(Notice::Subscription { reference: id_at(&self.object, "id")?, customer })
             }
+            // Before it is final it may change still, and nobody is asked for anything.
+            ("invoice", "created" | "upcoming" | "will_be_due" | "deleted" | "sent") => None,
             ("invoice", _) => Some(Notice::Invoice {
                 reference: id_at(&self.object, "id")?,
                 customer: id_at(&self.object, "customer"),

@@ -2,8 +2,8 @@
 
 use engine::id::{Kind, PublicId};
 use engine::{
-    Coupon, CouponDuration, Discount, Invoice, InvoiceState, PaymentState, Subscription, SubscriptionSource,
-    SubscriptionState, Terms,
+    Coupon, CouponDuration, Discount, Ending, Invoice, InvoiceState, PaymentState, PendingChange, Subscription,
+    SubscriptionSource, SubscriptionState, Terms,
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -199,7 +199,7 @@ pub(in crate::api) struct SubscriptionView {
     /// What it is for.
     #[serde(flatten)]
     terms: TermsView,
-    /// What it is for from the next period on.
+    /// What it is for from the next period on; where the provider renews it, as soon as the provider has changed it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pending_change: Option<TermsView>,
     /// The period under way, or its last one.
@@ -225,6 +225,16 @@ pub(in crate::api) struct SubscriptionView {
     /// The provider's id of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     provider_id: Option<String>,
+    /// What the provider was asked and has not answered yet: to end it `now`, `with_period`, or `not_at_all`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, pattern = "^(now|with_period|not_at_all)$")]
+    pending_cancellation: Option<Ending>,
+    /// Why the provider would not do what it was last asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<FailureView>,
+    /// The payment of the provider's newest invoice for it, in an answer about this subscription alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payment: Option<InvoicePaymentView>,
     /// The id of its newest invoice.
     #[serde(skip_serializing_if = "Option::is_none")]
     latest_invoice: Option<String>,
@@ -249,7 +259,10 @@ impl SubscriptionView {
             customer: row.external_id.clone(),
             state: subscription.state,
             terms: TermsView::of(&subscription.terms),
-            pending_change: subscription.next_terms.as_ref().map(TermsView::of),
+            pending_change: match &subscription.pending {
+                Some(PendingChange::Terms { terms, .. }) => Some(TermsView::of(terms)),
+                _ => subscription.next_terms.as_ref().map(TermsView::of),
+            },
             current_period: PeriodView::of(subscription.period),
             trial_end: subscription.trial_end,
             cancel_at_period_end: subscription.cancel_at_period_end,
@@ -258,11 +271,21 @@ impl SubscriptionView {
             by_invoice: subscription.by_invoice,
             source: subscription.source,
             provider_id: subscription.reference.as_deref().map(str::to_owned),
+            pending_cancellation: match &subscription.pending {
+                Some(PendingChange::End { ending }) => Some(*ending),
+                _ => None,
+            },
+            failure: subscription.failure.as_ref().map(FailureView::of),
+            payment: None,
             latest_invoice: subscription.latest_invoice.map(|id| public(Kind::Invoice, id)),
             invoice: None,
             started_at: subscription.started_at,
             ended_at: subscription.ended_at,
         }
+    }
+
+    pub(super) fn with_payment(self, caller: &Caller, payment: &PaymentRow) -> Self {
+        Self { payment: Some(InvoicePaymentView::of(caller, payment)), ..self }
     }
 
     pub(super) fn with_invoice(self, caller: &Caller, row: &BillingRow<Invoice>, payment: Option<&PaymentRow>) -> Self {
@@ -281,8 +304,11 @@ impl SubscriptionView {
         Self { invoice: Some(invoice), ..self }
     }
 
-    /// Whether the provider has not said yet how its first payment stands.
+    /// Whether the provider has not said yet how it, or its first payment, stands.
     pub(super) fn is_pending(&self) -> bool {
+        if self.source == SubscriptionSource::Provider {
+            return self.provider_id.is_none() && self.ended_at.is_none();
+        }
         let payment = self.invoice.as_ref().and_then(|invoice| invoice.payment.as_ref());
         payment.is_some_and(|payment| payment.state == PaymentState::Pending)
     }
