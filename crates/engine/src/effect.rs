@@ -36,12 +36,17 @@ pub enum Effect {
         /// The refund.
         refund: Uuid,
     },
+    /// Make the customer there, unless it is there.
+    RegisterPayer,
     /// Begin to put a payment method on file.
     BeginSetup,
     /// Put a payment method on file.
     AttachMethod {
         /// The provider's id of it.
         method: Arc<str>,
+        /// Whether to make it the default one.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        default: bool,
     },
     /// Take a payment method off the file.
     DetachMethod {

@@ -65,10 +65,17 @@ pub enum PayerChange {
     Reference(Arc<str>),
     /// The provider has said which payment methods there are.
     Methods(PaymentMethodsReport),
+    /// Have the provider make the customer, unless it has: what is on file there can be asked for from then on.
+    Register,
     /// Begin to put a payment method on file.
     BeginSetup,
     /// Put a payment method on file.
-    Attach(Arc<str>),
+    Attach {
+        /// The provider's id of it.
+        method: Arc<str>,
+        /// Whether it becomes the default one. The first one does in any case.
+        default: bool,
+    },
     /// Take a payment method off the file.
     Detach(Arc<str>),
     /// Make a payment method the default one.
@@ -86,8 +93,12 @@ impl Draft<'_> {
                 Ok(())
             }
             PayerChange::Methods(report) => self.see_methods(report),
+            PayerChange::Register if self.payer().reference.is_some() => Ok(()),
+            PayerChange::Register => self.ask_of_methods(None, Effect::RegisterPayer),
             PayerChange::BeginSetup => self.ask_of_methods(None, Effect::BeginSetup),
-            PayerChange::Attach(method) => self.ask_of_methods(None, Effect::AttachMethod { method: method.clone() }),
+            PayerChange::Attach { method, default } => {
+                self.ask_of_methods(None, Effect::AttachMethod { method: method.clone(), default: *default })
+            }
             PayerChange::Detach(method) => {
                 self.ask_of_methods(Some(method), Effect::DetachMethod { method: method.clone() })
             }
@@ -132,10 +143,12 @@ impl Draft<'_> {
             payer.methods.push(default.clone());
         }
         payer.default_method = report.default.clone().filter(|default| payer.has(default));
-        // The first method becomes the default, and so does the newest of the rest when the default has gone.
+        // The first method becomes the default, and so does the newest of the rest when the default has gone. It is the default
+        // here from now on; the provider is told, and asked again, until it says so too.
         if payer.default_method.is_none()
             && let Some(method) = payer.methods.first().map(|method| method.reference.clone())
         {
+            payer.default_method = Some(method.clone());
             self.effect(Effect::SetDefaultMethod { method }, self.now);
         }
         if more {

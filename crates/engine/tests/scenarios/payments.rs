@@ -136,7 +136,11 @@ impl Story {
                 default: words.options.get("default").map(|method| Arc::from(*method)),
             }),
             ["setup"] => PayerChange::BeginSetup,
-            ["attach", method] => PayerChange::Attach(Arc::from(*method)),
+            ["register"] => PayerChange::Register,
+            ["attach", method] => {
+                let default = words.options.get("default") == Some(&"yes");
+                PayerChange::Attach { method: Arc::from(*method), default }
+            }
             ["detach", method] => PayerChange::Detach(Arc::from(*method)),
             ["default", method] => PayerChange::SetDefault(Arc::from(*method)),
             ["top_up", "off"] => PayerChange::TopUp(None),
@@ -279,7 +283,9 @@ impl Story {
                 format!("make refund {} of payment {}", named(refund), named(payment))
             }
             Effect::BeginSetup => "begin to put a method on file".to_owned(),
-            Effect::AttachMethod { method } => format!("attach {method}"),
+            Effect::RegisterPayer => "make the customer".to_owned(),
+            Effect::AttachMethod { method, default: false } => format!("attach {method}"),
+            Effect::AttachMethod { method, default: true } => format!("attach {method} as the default"),
             Effect::DetachMethod { method } => format!("detach {method}"),
             Effect::CreateSubscription { subscription } => format!("make subscription {}", named(subscription)),
             Effect::ChangeSubscription { subscription } => format!("change subscription {}", named(subscription)),

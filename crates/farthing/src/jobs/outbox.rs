@@ -79,8 +79,9 @@ impl Jobs {
             Effect::ObservePayment { payment } => self.observe_payment(row, *payment).await,
             Effect::CancelPayment { payment } => self.cancel_payment(row, *payment).await,
             Effect::CreateRefund { payment, refund } => self.create_refund(row, *payment, *refund).await,
+            Effect::RegisterPayer => self.register_payer(row).await,
             Effect::BeginSetup => self.begin_setup(row).await,
-            Effect::AttachMethod { method } => self.attach_method(row, method).await,
+            Effect::AttachMethod { method, default } => self.attach_method(row, method, *default).await,
             Effect::DetachMethod { method } => self.detach_method(row, method).await,
             Effect::SetDefaultMethod { method } => self.set_default_method(row, method).await,
             Effect::CreateSubscription { subscription } => self.create_subscription(row, *subscription).await,
@@ -178,7 +179,17 @@ impl Jobs {
 
     /// Brings what came of an effect to the customer, and ends the effect with it.
     pub(super) async fn bring(&self, row: &EffectRow, command: Command, end: EffectEnd) -> Result<(), JobError> {
-        let settles = SettledEffect { id: row.id, result: EffectResult { end, result: None } };
+        self.bring_with(row, command, EffectResult { end, result: None }).await
+    }
+
+    /// The same, with what whoever waits for the effect is to be told.
+    pub(super) async fn bring_with(
+        &self,
+        row: &EffectRow,
+        command: Command,
+        result: EffectResult,
+    ) -> Result<(), JobError> {
+        let settles = SettledEffect { id: row.id, result };
         match self.execute(&row.tenant, &row.external_id, command, Some(settles)).await {
             Ok(_) => Ok(()),
             // What was asked for is done, and contradicts the books: no further attempt makes it fit.

@@ -33,6 +33,13 @@ impl Jobs {
         Ok(self.customer(row).await?.customer.state.payer.reference)
     }
 
+    pub(super) async fn register_payer(&self, row: &EffectRow) -> Result<(), JobError> {
+        match self.ensure_payer(row).await? {
+            Some(_) => self.settle(row, EffectEnd::Done, None).await,
+            None => Ok(()),
+        }
+    }
+
     pub(super) async fn begin_setup(&self, row: &EffectRow) -> Result<(), JobError> {
         let Some(customer) = self.ensure_payer(row).await? else { return Ok(()) };
         let setup = self.methods(row)?.begin_setup(&OperationKey::new(row.id), &customer).await;
@@ -46,20 +53,29 @@ impl Jobs {
         }
     }
 
-    pub(super) async fn attach_method(&self, row: &EffectRow, method: &str) -> Result<(), JobError> {
+    pub(super) async fn attach_method(&self, row: &EffectRow, method: &str, default: bool) -> Result<(), JobError> {
         let Some(customer) = self.ensure_payer(row).await? else { return Ok(()) };
-        let attached = self.methods(row)?.attach(&OperationKey::new(row.id), &customer, method).await;
-        match self.exchange(row, attached).await? {
-            Ok(()) => self.see_methods(row, &customer).await,
-            Err(failure) => self.settle(row, EffectEnd::Failed, Some(&failure)).await,
+        let key = OperationKey::new(row.id);
+        let attached = self.methods(row)?.attach(&key, &customer, method).await;
+        let reference = match self.exchange(row, attached).await? {
+            Ok(reference) => reference,
+            Err(failure) => return self.settle(row, EffectEnd::Failed, Some(&failure)).await,
+        };
+        if default {
+            let set = self.methods(row)?.set_default(&key.step("default"), &customer, Some(&reference)).await;
+            if let Err(failure) = self.exchange(row, set).await? {
+                return self.settle(row, EffectEnd::Failed, Some(&failure)).await;
+            }
         }
+        let told = json!({"reference": reference}).to_string();
+        self.see_methods(row, &customer, Some(told)).await
     }
 
     pub(super) async fn detach_method(&self, row: &EffectRow, method: &str) -> Result<(), JobError> {
         let Some(customer) = self.ensure_payer(row).await? else { return Ok(()) };
         let detached = self.methods(row)?.detach(&OperationKey::new(row.id), method).await;
         match self.exchange(row, detached).await? {
-            Ok(()) => self.see_methods(row, &customer).await,
+            Ok(()) => self.see_methods(row, &customer, None).await,
             Err(failure) => self.settle(row, EffectEnd::Failed, Some(&failure)).await,
         }
     }
@@ -68,18 +84,18 @@ impl Jobs {
         let Some(customer) = self.ensure_payer(row).await? else { return Ok(()) };
         let set = self.methods(row)?.set_default(&OperationKey::new(row.id), &customer, Some(method)).await;
         match self.exchange(row, set).await? {
-            Ok(()) => self.see_methods(row, &customer).await,
+            Ok(()) => self.see_methods(row, &customer, None).await,
             Err(failure) => self.settle(row, EffectEnd::Failed, Some(&failure)).await,
         }
     }
 
-    /// Looks at the payment methods after a change, and ends the effect with what is seen.
-    async fn see_methods(&self, row: &EffectRow, customer: &str) -> Result<(), JobError> {
+    /// Looks at the payment methods after a change, and ends the effect with what is seen and what is to be told.
+    async fn see_methods(&self, row: &EffectRow, customer: &str, told: Option<String>) -> Result<(), JobError> {
         let report = self.methods(row)?.list(customer, self.now(&row.tenant)).await;
         match self.exchange(row, report).await? {
             Ok(report) => {
                 let change = Command::ChangePayer(PayerChange::Methods(report));
-                self.bring(row, change, EffectEnd::Done).await
+                self.bring_with(row, change, EffectResult { end: EffectEnd::Done, result: told }).await
             }
             Err(failure) => self.settle(row, EffectEnd::Failed, Some(&failure)).await,
         }

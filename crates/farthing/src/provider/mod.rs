@@ -56,9 +56,9 @@ pub trait Customers: Send + Sync {
 pub trait PaymentMethods: Send + Sync {
     /// Begins to put a payment method on file for later use without the customer; the browser finishes it.
     async fn begin_setup(&self, operation: &OperationKey, customer: &str) -> Exchanged<Setup>;
-    /// Puts a payment method on file. One that is on file for this customer already is fine; one of another customer is
-    /// `Rejected`.
-    async fn attach(&self, operation: &OperationKey, customer: &str, method: &str) -> Exchanged<()>;
+    /// Puts a payment method on file, and says what it is called there. One that is on file for this customer already is
+    /// fine; one of another customer is `Rejected`.
+    async fn attach(&self, operation: &OperationKey, customer: &str, method: &str) -> Exchanged<Arc<str>>;
     /// Takes a payment method off the file. One that is off already is fine.
     async fn detach(&self, operation: &OperationKey, method: &str) -> Exchanged<()>;
     /// Makes a payment method the one that is used when none is named; `None` when there is to be no such.

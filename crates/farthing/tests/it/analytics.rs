@@ -435,7 +435,9 @@ fn plans(catalog: &mut Catalog) {
 /// Has a customer with this card subscribe; the subscription.
 async fn subscribe(shop: &Shop, customer: &str, plan: &str, card: &str) -> Uuid {
     shop.create(customer).await;
-    shop.execute(customer, Command::ChangePayer(PayerChange::Attach(card.into()))).await.expect("it may be attached");
+    shop.execute(customer, Command::ChangePayer(PayerChange::Attach { method: card.into(), default: false }))
+        .await
+        .expect("it may be attached");
     shop.work().await;
     let id = shop.clock.new_id();
     let request = SubscribeRequest {

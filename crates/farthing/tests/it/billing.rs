@@ -43,7 +43,9 @@ fn pro(catalog: &mut Catalog) {
 /// Subscribes a customer who has this card on file.
 async fn subscribe(shop: &Shop, customer: &str, card: &str) {
     shop.create(customer).await;
-    shop.execute(customer, Command::ChangePayer(PayerChange::Attach(card.into()))).await.expect("it may be attached");
+    shop.execute(customer, Command::ChangePayer(PayerChange::Attach { method: card.into(), default: false }))
+        .await
+        .expect("it may be attached");
     shop.work().await;
     let request = SubscribeRequest {
         id: shop.clock.new_id(),

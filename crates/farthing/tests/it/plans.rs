@@ -47,7 +47,7 @@ amount = "{price}"
 /// Subscribes a customer who has a card on file; its subscription.
 async fn subscribe(shop: &Shop, customer: &str, plan: &str) -> Result<Uuid, ServiceError> {
     shop.create(customer).await;
-    let card = Command::ChangePayer(PayerChange::Attach("pm_card_visa".into()));
+    let card = Command::ChangePayer(PayerChange::Attach { method: "pm_card_visa".into(), default: false });
     shop.execute(customer, card).await.expect("it may be attached");
     shop.work().await;
     let id = shop.clock.new_id();

@@ -180,7 +180,7 @@ async fn a_card_is_put_on_file_made_the_default_and_taken_off() {
     assert_eq!(done(PaymentMethods::list(&shop.stripe, &customer, now).await).default, None);
 
     // Again is fine, with a key of its own; somebody else's card is not.
-    done(shop.stripe.attach(&operation(), &customer, &card.reference).await);
+    assert_eq!(done(shop.stripe.attach(&operation(), &customer, &card.reference).await), card.reference);
     let other = shop.customer().await;
     let stolen = shop.stripe.attach(&operation(), &other, &card.reference).await;
     assert_eq!(&*code(stolen), "payment_method_of_another_customer");
@@ -195,7 +195,8 @@ async fn what_is_not_there_is_not_found() {
     let shop = Shop::open().await;
     let customer = shop.customer().await;
     let not_found = Err(ProviderError::NotFound);
-    assert_eq!(shop.stripe.attach(&operation(), &customer, "pm_none").await.outcome, not_found);
+    let attached = shop.stripe.attach(&operation(), &customer, "pm_none").await.outcome;
+    assert_eq!(attached, Err(ProviderError::NotFound));
     assert_eq!(shop.stripe.detach(&operation(), "pm_none").await.outcome, not_found);
     assert_eq!(shop.stripe.set_default(&operation(), &customer, Some("pm_none")).await.outcome, not_found);
     assert_eq!(Payments::get(&shop.stripe, "pi_none").await.outcome.err(), Some(ProviderError::NotFound));

@@ -141,8 +141,8 @@ pub(in crate::api) async fn attach(
     Named(customer): Named,
     Body(body): Body<NewPaymentMethod>,
 ) -> Result<Response, Problem> {
-    let method = PayerChange::Attach(body.payment_method.as_str().into());
-    changed(&app, &caller, &key, &customer, method).await
+    let asked = PayerChange::Attach { method: body.payment_method.as_str().into(), default: false };
+    changed(&app, &caller, &key, &customer, asked).await
 }
 
 /// Use a payment method by default

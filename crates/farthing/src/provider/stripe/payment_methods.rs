@@ -71,7 +71,7 @@ impl PaymentMethods for Stripe {
         calls.end(made.map(|made| Setup { reference: made.id, client_secret: made.client_secret }))
     }
 
-    async fn attach(&self, operation: &OperationKey, customer: &str, method: &str) -> Exchanged<()> {
+    async fn attach(&self, operation: &OperationKey, customer: &str, method: &str) -> Exchanged<Arc<str>> {
         let mut calls = self.client.calls("attach_payment_method");
         let outcome = attach(&mut calls, operation, customer, method).await;
         calls.end(outcome)
@@ -96,22 +96,23 @@ impl PaymentMethods for Stripe {
     }
 }
 
-/// Stripe refuses to attach what is attached; whether that is as it should be, the method itself tells.
+/// Stripe refuses to attach what is attached; whether that is as it should be, the method itself tells. What is attached may be
+/// called otherwise than what was sent: Stripe's names for test cards stand for a new method each time.
 async fn attach(
     calls: &mut Calls<'_>,
     operation: &OperationKey,
     customer: &str,
     method: &str,
-) -> Result<(), CallError> {
+) -> Result<Arc<str>, CallError> {
     let path = object_path("payment_methods", method, "/attach")?;
     let outcome = calls.post::<Identified>(&path, Form::new().with("customer", customer), operation).await;
     let refused = match outcome {
         Err(CallError::Refused(error)) if !error.is_decline() => error,
-        outcome => return outcome.map(|_| ()),
+        outcome => return outcome.map(|attached| attached.id),
     };
     let current: Method = calls.get(&object_path("payment_methods", method, "")?, Form::new()).await?;
     match current.customer.as_ref().map(Expandable::id) {
-        Some(owner) if &**owner == customer => Ok(()),
+        Some(owner) if &**owner == customer => Ok(current.id),
         Some(_) => Err(CallError::refused(
             "payment_method_of_another_customer",
             "The payment method belongs to another customer.",
@@ -194,7 +195,7 @@ mod tests {
             let script = Script::default().then(400, &[], &refused).then(200, &[], &method(customer));
             let outcome = script.serve().await.attach(&key(), "cus_1", "pm_1").await.outcome;
             match expected {
-                None => assert_eq!(outcome, Ok(())),
+                None => assert_eq!(outcome.as_deref(), Ok("pm_1")),
                 Some(code) => {
                     assert!(matches!(&outcome, Err(ProviderError::Rejected(f)) if &*f.code == code), "{outcome:?}")
                 }
