@@ -8,6 +8,7 @@
 mod ciris;
 mod failure;
 mod fields;
+mod helppet;
 mod schema;
 mod spoken;
 
@@ -48,6 +49,7 @@ pub fn router(app: &Arc<App>, inbound: &Inbound) -> Router<Arc<App>> {
         router = match &tenant.dialect {
             None => router,
             Some(config::Dialect::Ciris(settings)) => router.merge(ciris::router(spoken, settings.clone())),
+            Some(config::Dialect::Helppet(settings)) => router.merge(helppet::router(spoken, settings.clone())),
         };
     }
     router
@@ -60,6 +62,7 @@ pub fn documents(app: &App) -> Vec<((&'static str, &'static str), OpenApi)> {
     let described = spoken.map(|dialect| {
         let (path, document) = match dialect {
             config::Dialect::Ciris(_) => ("/openapi/ciris.json", ciris::document()),
+            config::Dialect::Helppet(_) => ("/openapi/helppet.json", helppet::document()),
         };
         ((dialect.name(), path), document)
     });

@@ -145,7 +145,7 @@ pub(crate) async fn on_both(test: impl AsyncFn(TestApp)) {
 
 /// What the tenant files of tests read of the environment.
 fn environment(name: &str) -> Option<String> {
-    (name == "ACME_JWT_SECRET").then(|| JWT_SECRET.to_owned())
+    name.ends_with("_JWT_SECRET").then(|| JWT_SECRET.to_owned())
 }
 
 impl TestApp {

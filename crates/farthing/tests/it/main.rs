@@ -38,6 +38,7 @@ mod cli_program;
 mod cli_verify;
 mod databases;
 mod dialect_ciris;
+mod dialect_helppet;
 mod differential;
 mod freshness;
 mod harness;

@@ -1,6 +1,7 @@
 //! `[dialect]`: the API of a product's own that the tenant speaks besides the native one, and its settings, a file for each.
 
 mod ciris;
+mod helppet;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use super::section::Section;
 use super::tenant::Mode;
 
 pub use ciris::CirisSettings;
+pub use helppet::HelppetSettings;
 
 /// The dialect that a tenant speaks. Its settings say which parts of the catalog are meant by its words, and nothing about
 /// money: that is the catalog's.
@@ -19,6 +21,8 @@ pub use ciris::CirisSettings;
 pub enum Dialect {
     /// `/v1/billing`: uses bought by the pack.
     Ciris(CirisSettings),
+    /// `/api/v1/stripe`: credits and payment methods of a practice.
+    Helppet(HelppetSettings),
 }
 
 impl Dialect {
@@ -27,6 +31,7 @@ impl Dialect {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Ciris(_) => "ciris",
+            Self::Helppet(_) => "helppet",
         }
     }
 }
@@ -44,9 +49,10 @@ pub(crate) struct Offer<'o> {
 #[derive(Clone, Copy)]
 enum Name {
     Ciris,
+    Helppet,
 }
 
-const NAMES: [(&str, Name); 1] = [("ciris", Name::Ciris)];
+const NAMES: [(&str, Name); 2] = [("ciris", Name::Ciris), ("helppet", Name::Helppet)];
 
 /// Reads the dialect; what is asked for below is that dialect's alone.
 pub(crate) fn read_dialect(root: &mut Section<'_>, offer: Offer<'_>) -> Option<Dialect> {
@@ -54,6 +60,7 @@ pub(crate) fn read_dialect(root: &mut Section<'_>, offer: Offer<'_>) -> Option<D
     section.require("name", "name = \"ciris\"");
     match section.choice("name", &NAMES)? {
         Name::Ciris => ciris::read_ciris(section, offer).map(Dialect::Ciris),
+        Name::Helppet => Some(Dialect::Helppet(helppet::read_helppet(section))),
     }
 }
 
