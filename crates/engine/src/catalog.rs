@@ -41,6 +41,8 @@ pub struct Catalog {
     pub spent_refunds: SpentPolicy,
     /// What happens when credit runs out.
     pub overage: Overage,
+    /// Below how much of an asset the tenant wants to hear of a customer.
+    pub low_balances: BTreeMap<Asset, Micros>,
     /// How long a hold lasts when its request does not say.
     pub hold_seconds: i64,
 }

@@ -36,7 +36,7 @@ pub enum Effect {
         /// The refund.
         refund: Uuid,
     },
-    /// Make the customer there, unless it is there.
+    /// Make the customer there, unless it is there, and look what is on file.
     RegisterPayer,
     /// Begin to put a payment method on file.
     BeginSetup,

@@ -10,6 +10,8 @@ use uuid::Uuid;
 use crate::customer::Customer;
 use crate::id::operation_id;
 use crate::invoice::{InvoiceState, Standing};
+use crate::money::{Asset, Micros};
+use crate::payment::{Payment, PaymentState, Purpose};
 use crate::subscription::{Subscription, SubscriptionState};
 use crate::wallet::Draft;
 
@@ -24,6 +26,25 @@ pub enum Notice {
         limit: Arc<str>,
         /// Which of the thresholds.
         percent: u8,
+    },
+    /// Less is left of an asset than the tenant wants to hear of.
+    LowBalance {
+        /// Of what.
+        asset: Asset,
+        /// What is left; below zero what is owed.
+        left: Micros,
+    },
+    /// What was bought is paid, and delivered.
+    PurchasePaid {
+        /// The payment.
+        payment: Uuid,
+    },
+    /// An attempt to pay for what was bought did not work.
+    PurchasePaymentFailed {
+        /// The payment.
+        payment: Uuid,
+        /// The provider's code of why.
+        code: Arc<str>,
     },
     /// So many percent of the spending limit of a period have been used.
     #[serde(rename = "spending_threshold")]
@@ -101,6 +122,9 @@ impl Notice {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Limit { .. } => "limit_threshold",
+            Self::LowBalance { .. } => "low_balance",
+            Self::PurchasePaid { .. } => "purchase_paid",
+            Self::PurchasePaymentFailed { .. } => "purchase_payment_failed",
             Self::Spending { .. } => "spending_threshold",
             Self::SubscriptionStarted { .. } => "subscription_started",
             Self::SubscriptionChanged { .. } => "subscription_changed",
@@ -137,8 +161,14 @@ impl Draft<'_> {
         self.decision.notices.push(NoticeRecord { id, notice, created_at: self.now });
     }
 
-    /// Adds what became of subscriptions and invoices in a decision as a whole, compared with the customer before it.
+    /// Adds what became of balances, subscriptions and invoices in a decision as a whole, compared with the customer before it.
     pub(crate) fn notice_changes(&mut self, before: &Customer) {
+        for (asset, least) in &self.catalog.low_balances {
+            let left = left(&self.decision.customer, asset);
+            if left < *least && left(before, asset) >= *least {
+                self.notice(Notice::LowBalance { asset: asset.clone(), left });
+            }
+        }
         for invoice in self.decision.invoices.clone() {
             // What goes to the next invoice as a whole concerns nobody yet.
             if invoice.total > invoice.carried {
@@ -154,6 +184,21 @@ impl Draft<'_> {
         for subscription in self.decision.subscriptions.clone() {
             let known = before.state.subscriptions.iter().find(|known| known.id == subscription.id);
             self.notice_subscription(known, &subscription);
+        }
+    }
+
+    /// Adds what became of a payment for something that was bought. What became of invoices is said of them.
+    pub(crate) fn notice_payment(&mut self, before: &Payment, after: &Payment) {
+        if !matches!(after.purpose, Purpose::Purchase(_)) {
+            return;
+        }
+        if after.state == PaymentState::Paid && before.state != PaymentState::Paid {
+            return self.notice(Notice::PurchasePaid { payment: after.id });
+        }
+        if let Some(failure) = &after.failure
+            && after.failure != before.failure
+        {
+            self.notice(Notice::PurchasePaymentFailed { payment: after.id, code: failure.code.clone() });
         }
     }
 
@@ -188,4 +233,13 @@ impl Draft<'_> {
             self.notice(Notice::SubscriptionChanged { subscription, state });
         }
     }
+}
+
+/// What is left of an asset: what open grants have, held or not, less what is owed.
+fn left(customer: &Customer, asset: &Asset) -> Micros {
+    let of_asset = customer.state.grants.iter().filter(|grant| grant.asset == *asset && !grant.frozen);
+    let there = of_asset.fold(0_i64, |sum, grant| {
+        sum.saturating_add(grant.remaining.get()).saturating_add(grant.held.get())
+    });
+    Micros::new(there.saturating_sub(customer.owed(asset).get()))
 }

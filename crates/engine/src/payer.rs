@@ -65,8 +65,10 @@ pub enum PayerChange {
     Reference(Arc<str>),
     /// The provider has said which payment methods there are.
     Methods(PaymentMethodsReport),
-    /// Have the provider make the customer, unless it has: what is on file there can be asked for from then on.
+    /// Have the provider make the customer, unless it has.
     Register,
+    /// The provider has the customer from before, under this id, and with what is on file there.
+    Adopt(Arc<str>),
     /// Begin to put a payment method on file.
     BeginSetup,
     /// Put a payment method on file.
@@ -93,6 +95,11 @@ impl Draft<'_> {
                 Ok(())
             }
             PayerChange::Methods(report) => self.see_methods(report),
+            PayerChange::Adopt(reference) => {
+                self.refuse_closed()?;
+                self.payer().reference.get_or_insert_with(|| reference.clone());
+                self.ask_of_methods(None, Effect::RegisterPayer)
+            }
             PayerChange::Register if self.payer().reference.is_some() => Ok(()),
             PayerChange::Register => self.ask_of_methods(None, Effect::RegisterPayer),
             PayerChange::BeginSetup => self.ask_of_methods(None, Effect::BeginSetup),

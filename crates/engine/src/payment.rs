@@ -223,7 +223,7 @@ impl Payment {
 
 impl Draft<'_> {
     pub(crate) fn step_payment(&mut self, payment: &Payment, step: &PaymentStep) -> Result<(), Refusal> {
-        let before = payment.state;
+        let known = payment;
         let mut payment = Payment { position: self.decision.customer.position, ..payment.clone() };
         match step {
             PaymentStep::Report(heard, report) => self.report_payment(&mut payment, *heard, report)?,
@@ -242,11 +242,12 @@ impl Draft<'_> {
             PaymentStep::FailRefund { refund, failure } => self.fail_refund(&mut payment, *refund, failure)?,
         }
         match &payment.purpose {
-            Purpose::Purchase(purchase) => self.note_top_up(before, &payment, purchase),
-            Purpose::Invoice(purpose) => self.note_invoice_payment(before, &payment, purpose)?,
+            Purpose::Purchase(purchase) => self.note_top_up(known.state, &payment, purchase),
+            Purpose::Invoice(purpose) => self.note_invoice_payment(known.state, &payment, purpose)?,
             // How the subscription stands is said of it, and not of its payments.
             Purpose::Subscription(_) => {}
         }
+        self.notice_payment(known, &payment);
         self.decision.payments.push(payment);
         Ok(())
     }

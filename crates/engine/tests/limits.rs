@@ -36,6 +36,7 @@ fn catalog() -> Catalog {
         billing: engine::Billing::default(),
         spent_refunds: engine::SpentPolicy::Owe,
         overage: Overage::default(),
+        low_balances: BTreeMap::new(),
         hold_seconds: 900,
     }
 }

@@ -124,6 +124,7 @@ impl Story {
             billing: engine::Billing::default(),
             spent_refunds: engine::SpentPolicy::Owe,
             overage: Overage::default(),
+            low_balances: BTreeMap::new(),
             hold_seconds: 900,
         };
         let customer = Customer::new(Uuid::from_u128(1), 0);

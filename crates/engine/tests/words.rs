@@ -46,6 +46,7 @@ fn catalog() -> Catalog {
         billing: Billing::default(),
         spent_refunds: SpentPolicy::Owe,
         overage: Overage { policy: OveragePolicy::Owe, limit: None },
+        low_balances: BTreeMap::new(),
         hold_seconds: 900,
     }
 }

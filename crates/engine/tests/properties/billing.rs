@@ -260,6 +260,7 @@ fn catalog() -> impl Strategy<Value = Catalog> {
                 },
                 spent_refunds: SpentPolicy::Owe,
                 overage: Overage { policy: OveragePolicy::Owe, limit: None },
+                low_balances: BTreeMap::new(),
                 hold_seconds: 900,
             }
         },

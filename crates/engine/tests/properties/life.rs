@@ -291,6 +291,7 @@ fn catalog() -> impl Strategy<Value = Catalog> {
             billing: engine::Billing::default(),
             spent_refunds,
             overage,
+            low_balances: BTreeMap::new(),
             hold_seconds: 900,
         }
     })

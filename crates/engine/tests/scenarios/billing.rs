@@ -379,6 +379,9 @@ impl Story {
         let named = |id: &Uuid| &self.names[id];
         match notice {
             Notice::Limit { limit, percent } => format!("{percent} % of limit {limit}"),
+            Notice::LowBalance { asset, left } => format!("{left} {asset} left"),
+            Notice::PurchasePaid { payment } => format!("{} paid", named(payment)),
+            Notice::PurchasePaymentFailed { payment, code } => format!("{} not paid: {code}", named(payment)),
             Notice::Spending { percent } => format!("{percent} % of the spending limit"),
             Notice::SubscriptionStarted { subscription } => format!("{} started", named(subscription)),
             Notice::SubscriptionChanged { subscription, state } => {

@@ -56,6 +56,9 @@ pub(crate) fn define(catalog: &mut Catalog, words: &Words) -> Option<()> {
         ["overage", policy] => {
             catalog.overage = Overage { policy: named(policy)?, limit: words.option("limit", number)? };
         }
+        ["low_balance", amount, asset] => {
+            catalog.low_balances.insert(Asset::new(asset), amount.parse().ok()?);
+        }
         ["hold_seconds", seconds] => catalog.hold_seconds = seconds.parse().ok()?,
         ["meter", name] => {
             let meter = Meter {

@@ -137,6 +137,7 @@ impl Story {
             }),
             ["setup"] => PayerChange::BeginSetup,
             ["register"] => PayerChange::Register,
+            ["adopt", reference] => PayerChange::Adopt(Arc::from(*reference)),
             ["attach", method] => {
                 let default = words.options.get("default") == Some(&"yes");
                 PayerChange::Attach { method: Arc::from(*method), default }
@@ -283,7 +284,7 @@ impl Story {
                 format!("make refund {} of payment {}", named(refund), named(payment))
             }
             Effect::BeginSetup => "begin to put a method on file".to_owned(),
-            Effect::RegisterPayer => "make the customer".to_owned(),
+            Effect::RegisterPayer => "have the customer".to_owned(),
             Effect::AttachMethod { method, default: false } => format!("attach {method}"),
             Effect::AttachMethod { method, default: true } => format!("attach {method} as the default"),
             Effect::DetachMethod { method } => format!("detach {method}"),

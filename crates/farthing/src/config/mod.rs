@@ -16,6 +16,7 @@ mod import;
 mod jwt;
 mod limit;
 mod meter;
+mod notice;
 mod overage;
 mod pack;
 mod plan;

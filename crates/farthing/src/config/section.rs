@@ -271,6 +271,16 @@ impl<'a> Section<'a> {
         amounts
     }
 
+    /// A table of amounts or quantities of at least nothing, by name.
+    pub(crate) fn micros_by_name(&mut self, field: &'static str) -> Vec<(Spanned<&'a str>, Micros)> {
+        let mut amounts = Vec::new();
+        for (name, value) in self.table(field, "{ USD = \"5\" }") {
+            let amount = self.as_micros(name.get_ref(), value, Micros::ZERO);
+            amounts.extend(amount.map(|amount| (name, amount.into_inner())));
+        }
+        amounts
+    }
+
     /// A table of true and false, whole numbers and texts, in the order of their names.
     pub(crate) fn scalars(&mut self, field: &'static str) -> Vec<(Spanned<&'a str>, Scalar<'a>)> {
         let mut scalars = Vec::new();

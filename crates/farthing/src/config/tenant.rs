@@ -21,6 +21,7 @@ use super::import::{ImportDefaults, read_import};
 use super::jwt::{Surroundings, read_jwt};
 use super::limit::read_limits;
 use super::meter::{Meters, read_meters};
+use super::notice::read_low_balances;
 use super::overage::read_overage;
 use super::pack::{read_packs, read_refunds};
 use super::plan::{PlanSurroundings, read_plans};
@@ -150,6 +151,7 @@ fn read(mut root: Section<'_>, surroundings: &Surroundings<'_>) -> Option<Tenant
     let assets = Assets { currency: identity.currency.clone(), currencies, meters: &meters };
     let grants = read_grants(&mut root, &assets);
     let mut packs = read_packs(&mut root, &assets);
+    let low_balances = read_low_balances(&mut root, &assets);
     let billing = read_billing(&mut root);
     let spent_refunds = read_refunds(&mut root);
     let overage = read_overage(&mut root).unwrap_or_default();
@@ -173,6 +175,7 @@ fn read(mut root: Section<'_>, surroundings: &Surroundings<'_>) -> Option<Tenant
         billing,
         spent_refunds,
         overage,
+        low_balances,
         hold_seconds,
     };
     Some(Tenant { catalog, mode: identity.mode, jwt, connection, dialect, import, seller })

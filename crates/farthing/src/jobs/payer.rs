@@ -35,7 +35,7 @@ impl Jobs {
 
     pub(super) async fn register_payer(&self, row: &EffectRow) -> Result<(), JobError> {
         match self.ensure_payer(row).await? {
-            Some(_) => self.settle(row, EffectEnd::Done, None).await,
+            Some(customer) => self.see_methods(row, &customer, None).await,
             None => Ok(()),
         }
     }

@@ -64,6 +64,7 @@ impl Product {
             billing: engine::Billing::default(),
             spent_refunds: engine::SpentPolicy::Owe,
             overage: Overage::default(),
+            low_balances: BTreeMap::new(),
             hold_seconds: 900,
         };
         Self { catalog: Arc::new(catalog), now: "2026-03-02T09:00:00Z".parse().expect("a time") }

@@ -32,7 +32,7 @@ pub(in crate::api) struct NoticeView {
     customer: String,
     /// What happened.
     #[schema(
-        pattern = "^(limit_threshold|spending_threshold|subscription_(started|changed|past_due|ended)|trial_ending|invoice_(opened|paid|payment_failed|voided|uncollectible))$"
+        pattern = "^(low_balance|purchase_(paid|payment_failed)|limit_threshold|spending_threshold|subscription_(started|changed|past_due|ended)|trial_ending|invoice_(opened|paid|payment_failed|voided|uncollectible))$"
     )]
     kind: &'static str,
     /// When it came to be so.
@@ -59,6 +59,18 @@ pub(in crate::api) struct NoticeView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     next_attempt_at: Option<Timestamp>,
+    /// The payment that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payment: Option<String>,
+    /// Why the payment did not work, as the provider calls it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+    /// The asset of which little is left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asset: Option<String>,
+    /// How much of it is left; below zero what is owed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left: Option<String>,
     /// The limit that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<String>,
@@ -80,9 +92,17 @@ impl NoticeView {
         };
         let subscription = |id: &uuid::Uuid| Some(public(Kind::Subscription, *id));
         let invoice = |id: &uuid::Uuid| Some(public(Kind::Invoice, *id));
+        let payment = |id: &uuid::Uuid| Some(public(Kind::Payment, *id));
         match &row.record.notice {
             Notice::Limit { limit, percent } => {
                 Self { limit: Some(limit.to_string()), percent: Some(*percent), ..view }
+            }
+            Notice::LowBalance { asset, left } => {
+                Self { asset: Some(asset.to_string()), left: Some(left.to_string()), ..view }
+            }
+            Notice::PurchasePaid { payment: id } => Self { payment: payment(id), ..view },
+            Notice::PurchasePaymentFailed { payment: id, code } => {
+                Self { payment: payment(id), code: Some(code.to_string()), ..view }
             }
             Notice::Spending { percent } => Self { percent: Some(*percent), ..view },
             Notice::SubscriptionStarted { subscription: id } | Notice::SubscriptionPastDue { subscription: id } => {
