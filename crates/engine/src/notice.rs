@@ -164,9 +164,9 @@ impl Draft<'_> {
     /// Adds what became of balances, subscriptions and invoices in a decision as a whole, compared with the customer before it.
     pub(crate) fn notice_changes(&mut self, before: &Customer) {
         for (asset, least) in &self.catalog.low_balances {
-            let left = left(&self.decision.customer, asset);
-            if left < *least && left(before, asset) >= *least {
-                self.notice(Notice::LowBalance { asset: asset.clone(), left });
+            let now = left(&self.decision.customer, asset);
+            if now < *least && left(before, asset) >= *least {
+                self.notice(Notice::LowBalance { asset: asset.clone(), left: now });
             }
         }
         for invoice in self.decision.invoices.clone() {
@@ -238,8 +238,7 @@ impl Draft<'_> {
 /// What is left of an asset: what open grants have, held or not, less what is owed.
 fn left(customer: &Customer, asset: &Asset) -> Micros {
     let of_asset = customer.state.grants.iter().filter(|grant| grant.asset == *asset && !grant.frozen);
-    let there = of_asset.fold(0_i64, |sum, grant| {
-        sum.saturating_add(grant.remaining.get()).saturating_add(grant.held.get())
-    });
+    let there =
+        of_asset.fold(0_i64, |sum, grant| sum.saturating_add(grant.remaining.get()).saturating_add(grant.held.get()));
     Micros::new(there.saturating_sub(customer.owed(asset).get()))
 }

@@ -18,7 +18,8 @@ pub(crate) fn read_low_balances(root: &mut Section<'_>, assets: &Assets<'_>) -> 
                 low.insert(asset.clone(), amount);
             }
             None => {
-                let problem = format!("`{}` in [notices] is neither a currency nor a unit of this file", name.get_ref());
+                let problem =
+                    format!("`{}` in [notices] is neither a currency nor a unit of this file", name.get_ref());
                 section.problems.add(name.span().start, problem, "name one that something is priced or counted in");
             }
         }

@@ -61,7 +61,11 @@ pub(super) fn router(spoken: Spoken, settings: HelppetSettings) -> Router<Arc<Ap
     let nothing = Router::new().fallback(async || Helppet::render(Failure::NotFound));
     let (router, _) = routes().split_for_parts();
     let router = router.method_not_allowed_fallback(async || Helppet::render(Failure::MethodNotAllowed));
-    Router::new().nest("/api/v1/stripe", nothing).merge(router).layer(DefaultBodyLimit::max(LARGEST)).with_state(speaker)
+    Router::new()
+        .nest("/api/v1/stripe", nothing)
+        .merge(router)
+        .layer(DefaultBodyLimit::max(LARGEST))
+        .with_state(speaker)
 }
 
 fn routes() -> OpenApiRouter<Arc<Speaker<HelppetSettings>>> {
