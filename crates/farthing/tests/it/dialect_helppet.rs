@@ -228,6 +228,67 @@ async fn the_paywall_holds_and_each_price_is_deducted() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_credits_can_be_followed_and_a_low_balance_is_told() {
+    on_both(async |app, _| {
+        let path = format!("/customers/{PRACTICE}/transactions");
+        let nothing = get(app, &path).await.is(200);
+        assert_eq!(nothing, json!({"success": true, "transactions": [], "next_cursor": null}));
+        send(app, "POST", "/customers", new_customer(PRACTICE)).await.is(200);
+        charge(app, "transcription", "4").await.is(201);
+        charge(app, "website_hosting", "1").await.is(201);
+        let told = async || {
+            let notices = app.get(&format!("/v1/customers/{PRACTICE}/notices")).await.is(200);
+            list(&notices, "data").iter().map(|notice| text(notice, "kind").to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(told().await, Vec::<String>::new());
+        // One dollar is left, then it goes below nothing.
+        charge(app, "phone_call_minutes", "5").await.is(201);
+        assert_eq!(told().await, ["low_balance"]);
+        charge(app, "phone_call_minutes", "7.5").await.is(201);
+        assert_eq!(told().await, ["low_balance"]);
+
+        let shown = |page: &Value| -> Vec<String> {
+            let line = |of: &Value| {
+                let description = of["description"].as_str().unwrap_or("-");
+                format!("{} {} {description}", text(of, "type"), of["amount_cents"])
+            };
+            list(page, "transactions").iter().map(line).collect()
+        };
+        let all = get(app, &path).await.is(200);
+        let expected = [
+            "charge -150 phone_call_minutes: 7.5 minute",
+            "charge -100 phone_call_minutes: 5 minute",
+            "charge -700 website_hosting: 1 month",
+            "charge -100 transcription: 4",
+            "grant 1000 -",
+        ];
+        assert_eq!(shown(&all), expected);
+        let newest = &list(&all, "transactions")[0];
+        assert_eq!((&newest["amount_dollars"], &all["next_cursor"]), (&json!(-1.5), &Value::Null), "{all}");
+        let sum: i64 = list(&all, "transactions").iter().filter_map(|of| of["amount_cents"].as_i64()).sum();
+        assert_eq!(balance(app).await, sum);
+
+        // Page by page it is the same: what one charge did is never on two pages.
+        let (mut pages, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = get(app, &format!("{path}?limit=2{cursor}")).await.is(200);
+            pages.extend(shown(&page));
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(pages, expected);
+        for wrong in ["limit=0", "limit=101", "limit=two", "cursor=nothing"] {
+            get(app, &format!("{path}?{wrong}")).await.is(422);
+        }
+        let other = request(app, "GET", &path, &staff(app, OTHER)).send().await;
+        assert_detail(&other, 403);
+    })
+    .await;
+}
+
 /// Every endpoint that is about a practice, with a body that would do.
 fn endpoints(practice: &str) -> Vec<(&'static str, String, Option<Value>)> {
     let customer = format!("/customers/{practice}");

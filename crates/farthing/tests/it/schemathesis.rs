@@ -163,10 +163,11 @@ const DIALECT_CHECKS: &str = "not_a_server_error,status_code_conformance,content
                               response_schema_conformance,ignored_auth";
 
 /// The dialects: the tenant file of each, its document, and what names to ask for so that most requests get past the look-ups.
-const DIALECTS: [(&str, &str, &str); 1] = [(
-    include_str!("../../../../examples/ciris.toml"),
-    "/openapi/ciris.json",
-    r#"
+const DIALECTS: [(&str, &str, &str); 2] = [
+    (
+        include_str!("../../../../examples/ciris.toml"),
+        "/openapi/ciris.json",
+        r#"
 [dictionaries]
 providers = { values = ["oauth:google"] }
 users = { values = ["ann", "ben"] }
@@ -181,7 +182,23 @@ currencies = { values = ["USD"] }
 "body.external_id" = { dictionary = "users", probability = 0.8 }
 "body.currency" = { dictionary = "currencies", probability = 0.8 }
 "#,
-)];
+    ),
+    (
+        include_str!("../../../../examples/helppet.toml"),
+        "/openapi/helppet.json",
+        r#"
+[dictionaries]
+practices = { values = ["0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d", "11111111-2222-4333-8444-555555555555"] }
+cards = { values = ["pm_card_visa", "pm_card_amex", "pm_card_chargeDeclined"] }
+
+[parameters]
+"path.practice_id" = { dictionary = "practices", probability = 0.8 }
+"body.practice_id" = { dictionary = "practices", probability = 0.8 }
+"path.payment_method_id" = { dictionary = "cards", probability = 0.5 }
+"body.payment_method_id" = { dictionary = "cards", probability = 0.8 }
+"#,
+    ),
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_dialects_are_what_their_documents_say() {

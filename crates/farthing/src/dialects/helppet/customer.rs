@@ -1,31 +1,40 @@
 //! Customers: the billing of a practice, with its credits.
 
-use axum::extract::{Path, State as FromState};
+use axum::extract::State as FromState;
 use axum::response::Response;
 use engine::{Command, CustomerChange, Effect, PayerChange, Profile};
 use serde::Serialize;
-use serde_json::Number;
-use utoipa::ToSchema;
+use serde_json::{Number, json};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::payment_method::{PaymentMethod, await_payer};
 use super::practice::{Practice, cents_of, dollars, user};
-use super::{Body, Caller, Failed, Failure, Helppet, HelppetSettings, Speaker, State, answer, instant};
+use super::{Body, Caller, Failed, Failure, Helppet, HelppetSettings, Named, Speaker, State, answer, instant};
 use crate::auth::Scope;
 use crate::dialects::fields::{Fields, Read};
+use crate::dialects::schema::Shape;
 use crate::store::CustomerRow;
 
 /// A practice whose billing is to begin.
-#[derive(Debug, ToSchema)]
+#[derive(Debug)]
 pub(super) struct NewCustomer {
     /// A UUID.
-    #[schema(max_length = 255)]
     practice_id: String,
     /// Where receipts go; may be empty.
-    #[schema(max_length = 255)]
     email: String,
     /// The practice's name.
-    #[schema(max_length = 255)]
     practice_name: String,
+}
+
+impl ToSchema for NewCustomer {}
+
+impl PartialSchema for NewCustomer {
+    fn schema() -> RefOr<Schema> {
+        let shape = Shape::new().text("practice_id", 0, 255).text("email", 0, 255).text("practice_name", 0, 255);
+        let practice = "0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d";
+        shape.schema(json!({"practice_id": practice, "email": "office@practice.example", "practice_name": "Practice"}))
+    }
 }
 
 impl Read for NewCustomer {
@@ -167,7 +176,7 @@ impl Customer {
 pub(super) async fn get(
     FromState(speaker): State,
     caller: Caller<Helppet>,
-    Path(id): Path<String>,
+    Named(id, _): Named<Helppet, String>,
 ) -> Result<Response, Failed<Helppet>> {
     let practice = Practice::of(&speaker, &caller, &id, Scope::Read)?;
     let found = practice.find(&speaker).await?;
@@ -191,7 +200,7 @@ pub(super) struct HasPaymentMethod {
 pub(super) async fn has_payment_method(
     FromState(speaker): State,
     caller: Caller<Helppet>,
-    Path(id): Path<String>,
+    Named(id, _): Named<Helppet, String>,
 ) -> Result<Response, Failed<Helppet>> {
     let practice = Practice::of(&speaker, &caller, &id, Scope::Read)?;
     let found = practice.find(&speaker).await?;

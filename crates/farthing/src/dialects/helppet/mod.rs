@@ -6,6 +6,7 @@ mod customer;
 mod payment_method;
 mod practice;
 mod service;
+mod transaction;
 mod webhook;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::any;
 use axum::{Json, Router};
 use engine::Refusal;
 use engine::report::Failure as ProviderFailure;
@@ -23,7 +25,7 @@ use utoipa_axum::routes;
 
 use super::failure::{Failed, Failure};
 use super::spoken::Spoken;
-use super::{Body, Caller, Dialect, Raw, Speaker, instant};
+use super::{Body, Caller, Dialect, Named, Query, Raw, Speaker, instant};
 use crate::app::App;
 use crate::config::dialect::HelppetSettings;
 use crate::identity::IdentityError;
@@ -58,12 +60,12 @@ pub(super) fn document() -> utoipa::openapi::OpenApi {
 
 pub(super) fn router(spoken: Spoken, settings: HelppetSettings) -> Router<Arc<App>> {
     let speaker = Arc::new(Speaker { spoken, settings, allow_anonymous: false });
-    let nothing = Router::new().fallback(async || Helppet::render(Failure::NotFound));
+    let unknown = async || Helppet::render(Failure::NotFound);
     let (router, _) = routes().split_for_parts();
-    let router = router.method_not_allowed_fallback(async || Helppet::render(Failure::MethodNotAllowed));
-    Router::new()
-        .nest("/api/v1/stripe", nothing)
-        .merge(router)
+    router
+        .route("/api/v1/stripe", any(unknown))
+        .route("/api/v1/stripe/{*rest}", any(unknown))
+        .method_not_allowed_fallback(async || Helppet::render(Failure::MethodNotAllowed))
         .layer(DefaultBodyLimit::max(LARGEST))
         .with_state(speaker)
 }
@@ -73,6 +75,7 @@ fn routes() -> OpenApiRouter<Arc<Speaker<HelppetSettings>>> {
         .routes(routes!(customer::create))
         .routes(routes!(customer::get))
         .routes(routes!(customer::has_payment_method))
+        .routes(routes!(transaction::list))
         .routes(routes!(payment_method::setup_intent))
         .routes(routes!(payment_method::add, payment_method::list))
         .routes(routes!(payment_method::remove))

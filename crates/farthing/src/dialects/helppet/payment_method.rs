@@ -1,17 +1,20 @@
 //! Payment methods: the cards of a practice. The provider has them; what is told is what it last said of them.
 
-use axum::extract::{Path, State as FromState};
+use axum::extract::State as FromState;
 use axum::response::Response;
 use engine::payer::Payer;
 use engine::report::{self, Failure as ProviderFailure};
 use engine::{Command, Effect, PayerChange};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use serde_json::json;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::practice::Practice;
-use super::{Body, Caller, Failed, Failure, Helppet, HelppetSettings, Speaker, State, answer};
+use super::{Body, Caller, Failed, Failure, Helppet, HelppetSettings, Named, Speaker, State, answer};
 use crate::auth::Scope;
 use crate::dialects::fields::{Fields, Read};
+use crate::dialects::schema::Shape;
 use crate::store::{EffectEnd, EffectResult};
 
 /// A card on file.
@@ -100,7 +103,7 @@ pub(super) struct SetupIntent {
 pub(super) async fn setup_intent(
     FromState(speaker): State,
     caller: Caller<Helppet>,
-    Path(id): Path<String>,
+    Named(id, _): Named<Helppet, String>,
 ) -> Result<Response, Failed<Helppet>> {
     #[derive(Deserialize)]
     struct Begun {
@@ -119,14 +122,21 @@ pub(super) async fn setup_intent(
 }
 
 /// A card to be put on file.
-#[derive(Debug, ToSchema)]
+#[derive(Debug)]
 pub(super) struct NewPaymentMethod {
     /// The provider's id of it.
-    #[schema(min_length = 1, max_length = 255)]
     payment_method_id: String,
     /// Whether it becomes the default one; yes where nothing is said. The first one does in any case.
-    #[schema(value_type = Option<bool>)]
     set_as_default: bool,
+}
+
+impl ToSchema for NewPaymentMethod {}
+
+impl PartialSchema for NewPaymentMethod {
+    fn schema() -> RefOr<Schema> {
+        let shape = Shape::new().text("payment_method_id", 1, 255).flag("set_as_default");
+        shape.schema(json!({"payment_method_id": "pm_card_visa", "set_as_default": true}))
+    }
 }
 
 impl Read for NewPaymentMethod {
@@ -155,7 +165,7 @@ pub(super) struct Added {
 pub(super) async fn add(
     FromState(speaker): State,
     caller: Caller<Helppet>,
-    Path(id): Path<String>,
+    Named(id, _): Named<Helppet, String>,
     Body(body, _): Body<Helppet, NewPaymentMethod>,
 ) -> Result<Response, Failed<Helppet>> {
     #[derive(Deserialize)]
@@ -196,7 +206,7 @@ pub(super) struct PaymentMethods {
 pub(super) async fn list(
     FromState(speaker): State,
     caller: Caller<Helppet>,
-    Path(id): Path<String>,
+    Named(id, _): Named<Helppet, String>,
 ) -> Result<Response, Failed<Helppet>> {
     let practice = Practice::of(&speaker, &caller, &id, Scope::Read)?;
     let found = practice.find(&speaker).await?;
@@ -220,12 +230,12 @@ pub(super) struct Done {
 pub(super) async fn remove(
     FromState(speaker): State,
     caller: Caller<Helppet>,
-    Path((id, method)): Path<(String, String)>,
+    Named((id, method), _): Named<Helppet, (String, String)>,
 ) -> Result<Response, Failed<Helppet>> {
     let change = PayerChange::Detach(method.into());
     let detaches = |effect: &Effect| matches!(effect, Effect::DetachMethod { .. });
     changed(&speaker, &caller, &id, change, detaches).await?;
-    tracing::info!(event = "payment_method_detached", practice = id);
+    tracing::info!(event = "payment_method_detached", practice = &*id);
     Ok(answer(Done { success: true, message: "Payment method removed" }))
 }
 
@@ -236,12 +246,12 @@ pub(super) async fn remove(
 pub(super) async fn set_default(
     FromState(speaker): State,
     caller: Caller<Helppet>,
-    Path((id, method)): Path<(String, String)>,
+    Named((id, method), _): Named<Helppet, (String, String)>,
 ) -> Result<Response, Failed<Helppet>> {
     let change = PayerChange::SetDefault(method.into());
     let sets = |effect: &Effect| matches!(effect, Effect::SetDefaultMethod { .. });
     changed(&speaker, &caller, &id, change, sets).await?;
-    tracing::info!(event = "payment_method_set_default", practice = id);
+    tracing::info!(event = "payment_method_set_default", practice = &*id);
     Ok(answer(Done { success: true, message: "Default payment method updated" }))
 }
 

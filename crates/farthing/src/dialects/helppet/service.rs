@@ -4,20 +4,24 @@ use axum::extract::{FromRequestParts, State as FromState};
 use axum::http::request::Parts;
 use axum::response::Response;
 use serde::Serialize;
-use utoipa::ToSchema;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder, SecurityRequirement};
+use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder, Schema, SecurityRequirement};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::practice::user;
 use super::{Caller, Failed, Helppet, HelppetSettings, Speaker, State, answer};
+use crate::dialects::schema;
 
 /// Why something was not done.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Problem {
-    /// A sentence, or a list of everything that is wrong with the body.
-    #[schema(value_type = Object)]
-    detail: serde_json::Value,
+pub(super) struct Problem;
+
+impl ToSchema for Problem {}
+
+impl PartialSchema for Problem {
+    fn schema() -> RefOr<Schema> {
+        schema::problem()
+    }
 }
 
 /// What a browser has to know.
