@@ -459,7 +459,8 @@ async fn what_is_ended_while_it_is_made_does_not_go_on_there() {
             .await;
         shop.work().await;
         if closed {
-            let change = engine::CustomerChange { status: Some(engine::Status::Closed), ..Default::default() };
+            let change =
+                engine::CustomerChange { status: Some(engine::Status::Closed), ..engine::CustomerChange::default() };
             shop.execute("jane", Command::Upsert(change)).await.expect("it may be closed");
         } else {
             step(&shop, "jane", id, SubscriptionStep::Cancel { prorate: false }).await.expect("it may end");

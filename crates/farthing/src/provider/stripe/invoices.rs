@@ -99,10 +99,10 @@ struct PaymentOfInvoice {
 impl Invoice {
     /// The payment that has paid it, or is to, or was to.
     fn payment(&self) -> Option<Arc<str>> {
-        let payments = self.payments.as_ref().map_or(&[][..], |payments| &payments.data);
+        let payments: &[InvoicePayment] = self.payments.as_ref().map_or(&[], |payments| &payments.data);
         let of = |status: Option<&str>| {
-            let wanted = payments.iter().filter(|payment| status.is_none() || payment.status.as_deref() == status);
-            wanted.filter_map(|payment| payment.payment.as_ref()?.payment_intent.as_ref()).next()
+            let mut wanted = payments.iter().filter(|payment| status.is_none() || payment.status.as_deref() == status);
+            wanted.find_map(|payment| payment.payment.as_ref()?.payment_intent.as_ref())
         };
         let listed = of(Some("paid")).or_else(|| of(Some("open"))).or_else(|| of(None));
         let before = || match self.payment_intent.as_ref()? {
