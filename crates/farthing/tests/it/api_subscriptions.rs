@@ -285,10 +285,10 @@ async fn a_preview_is_the_invoice_that_is_made() {
         let change = json!({"plan": "team", "quantity": 1, "add_ons": [], "proration": "now"});
         let preview = app.post(&format!("{}/change/preview", path(&new)), change.clone()).await.is(200);
         let [now] = list(&preview, "now") else { panic!("{preview}") };
-        let unused = [line("Unused time of Pro", "-20"), line("Unused time of Phone number", "-4.5")];
+        let unused = [line("Unused time of Pro", "-10"), line("Unused time of Phone number", "-2.25")];
         assert_eq!(lines(now)[..2], unused);
         assert_eq!(lines(now)[2..], [line("Remaining time of Team", "25")]);
-        assert_eq!(text(now, "total"), "0.5");
+        assert_eq!(text(now, "total"), "12.75", "half of what was paid, with the coupon, is given back");
         let item = json!({"title": "Training", "price": "100.50", "operation_key": "i1"});
         let items = "/v1/customers/jane/items";
         let added = app.post(items, item.clone()).await;
@@ -297,7 +297,7 @@ async fn a_preview_is_the_invoice_that_is_made() {
         assert!(again.replayed() && again.is(201) == added.json());
         let preview = app.post(&format!("{}/change/preview", path(&new)), change.clone()).await.is(200);
         let now = &list(&preview, "now")[0];
-        assert_eq!(text(now, "total"), "101", "with what waits for the next invoice");
+        assert_eq!(text(now, "total"), "113.25", "with what waits for the next invoice");
         let changed = step(&app, &new, "change", change).await;
         assert_eq!((text(&changed, "plan"), text(&changed, "state")), ("team", "active"));
         assert_eq!((text(&changed["invoice"], "total"), text(&changed["invoice"], "state")), ("101", "paid"));
