@@ -300,7 +300,7 @@ async fn a_preview_is_the_invoice_that_is_made() {
         assert_eq!(text(now, "total"), "113.25", "with what waits for the next invoice");
         let changed = step(&app, &new, "change", change).await;
         assert_eq!((text(&changed, "plan"), text(&changed, "state")), ("team", "active"));
-        assert_eq!((text(&changed["invoice"], "total"), text(&changed["invoice"], "state")), ("101", "paid"));
+        assert_eq!((text(&changed["invoice"], "total"), text(&changed["invoice"], "state")), ("113.25", "paid"));
 
         // What the next period will ask for is what it asks for.
         let next = list(&preview, "next")[0].clone();
