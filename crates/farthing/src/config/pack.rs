@@ -73,7 +73,7 @@ fn read_price(section: &mut Section<'_>, assets: &Assets<'_>) -> Option<Money> {
     let price = section.money("price", Micros::new(1), currency.as_ref());
     // Some products write sums in the smallest coin.
     match section.own_number("price_minor", |text| text.parse().ok().filter(|minor| *minor > 0)) {
-        Some(minor) => Some(Money { minor: minor?, currency: currency? }),
+        Some(minor) => Some(Money { minor, currency: currency? }),
         None => price,
     }
 }

@@ -190,7 +190,7 @@ impl<'a> Section<'a> {
         let value = self.value(field)?;
         let number = self.as_integer(field, value, &range);
         let own = self.own_number(field, |text| text.parse().ok().filter(|number| range.contains(number)));
-        own.unwrap_or(number)
+        own.or(number)
     }
 
     /// A list of whole numbers within a range; nothing where it is left out.
@@ -227,7 +227,7 @@ impl<'a> Section<'a> {
         let digits = "keep to twelve digits after the point, or use `per` to price many units at once";
         let value = self.value(field)?;
         let rate = self.as_decimal(field, value, digits, "it must be from 0 to 1000000000").map(Spanned::into_inner);
-        self.own_number(field, |text| text.parse().ok()).unwrap_or(rate)
+        self.own_number(field, |text| text.parse().ok()).or(rate)
     }
 
     /// A part of a hundred, up to all of it and above nothing.
@@ -307,7 +307,7 @@ impl<'a> Section<'a> {
         let value = self.value(field)?;
         let amount = self.as_micros(field, value, least);
         let own = self.own_number(field, |text| text.parse().ok().filter(|amount| *amount >= least));
-        own.map_or(amount, |own| own.map(|own| Spanned::new(value.span(), own)))
+        own.map(|own| Spanned::new(value.span(), own)).or(amount)
     }
 
     fn as_micros(&self, field: &str, value: &'a Spanned<DeValue<'a>>, least: Micros) -> Option<Spanned<Micros>> {
@@ -491,9 +491,8 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// The number that an environment variable says instead of the file, where `FIELD_env` names one that is set; nothing
-    /// in it where that is no such number.
-    pub(crate) fn own_number<T>(&mut self, field: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Option<T>> {
+    /// The number that an environment variable says instead of the file, where `FIELD_env` names one that is set.
+    pub(crate) fn own_number<T>(&mut self, field: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
         let companion = format!("{field}_env");
         if !self.has(&companion) {
             return None;
@@ -505,7 +504,7 @@ impl<'a> Section<'a> {
             let problem = format!("the environment variable `{}` is no number that `{field}` can be", name.get_ref());
             self.problems.add(name.span().start, problem, "put a plain number into it, or take it out");
         }
-        Some(number)
+        number
     }
 
     /// A decimal number as text or a whole number; a float is refused, because most decimal fractions are none.

@@ -9,6 +9,7 @@ use insta::assert_snapshot;
 use super::*;
 use crate::auth::{Algorithm, KeySource};
 
+mod dialect;
 mod plans;
 
 const SECRET: &str = "a-secret-of-the-tests-with-enough-bytes";

@@ -111,3 +111,39 @@ async fn what_is_wrong_with_a_line_is_told() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn who_was_a_customer_before_gets_what_is_left_and_nothing_for_being_new() {
+    on_both(async |database| {
+        let program = Program::on(database.address());
+        program.file("ciris.toml", include_str!("../../../../examples/ciris.toml"));
+        program.file(
+            "accounts.csv",
+            "id,email,status,credit,free_uses\n\
+             oauth:google/ann,ann@example.com,active,17,0\n\
+             oauth:google/a%2Fb,,suspended,0,2\n",
+        );
+        let import = ["import", "customers", "accounts.csv", "--tenant-file", "ciris.toml", "--known-before"];
+        let balances = ["--map", "balance:credit=credit", "--map", "balance:use=free_uses"];
+        let done = program.run(&[&import[..], &balances].concat());
+        done.assert_code(0);
+        let expected = ["oauth:google/a%2Fb paid 2000000 use", "oauth:google/ann paid 17000000 credit"];
+        assert_eq!(grants(&database).await, expected);
+        // There is no other grant.
+        assert_eq!(database.texts("SELECT COUNT(*) || '' FROM grants").await, ["2"]);
+        program.run(&["verify"]).assert_code(0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_dialect_is_one_tenants() {
+    let program = Program::on("sqlite:books.db");
+    let tenant = include_str!("../../../../examples/ciris.toml");
+    program.file("one.toml", tenant);
+    program.file("two.toml", &tenant.replace("name = \"ciris\"\nmode", "name = \"other\"\nmode"));
+    let refused = program.run(&["serve", "one.toml", "two.toml", "--listen", "127.0.0.1:0", "--sandbox-listen", "off"]);
+    refused.assert_code(1);
+    let words = "both speak the dialect `ciris`; serve one of them";
+    assert!(refused.err.contains(words), "{}", refused.err);
+}

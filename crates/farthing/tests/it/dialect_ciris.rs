@@ -347,6 +347,30 @@ async fn transactions_and_refunds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_native_api_sees_the_same_account() {
+    on_both(async |app, _| {
+        paid_account(app, "ann", 20).await;
+        let wallet = app.get(&format!("{}/wallet", native("ann"))).await.is(200);
+        assert_eq!(text(&wallet["balances"]["credit"], "available"), "20");
+        // A use costs a unit there, unless it comes with an amount of its own.
+        let used = json!({"customer": "oauth:google/ann", "meter": "use", "quantity": 1});
+        assert_eq!(text(&app.post("/v1/charges", used.clone()).await.is(201), "amount"), "1");
+        let mut own = used;
+        own["amount"] = json!("7");
+        let charged = app.post("/v1/charges", own).await.is(201);
+        assert_eq!((text(&charged, "amount"), text(&charged, "asset")), ("7", "credit"));
+        let why = app.get(&format!("/v1/charges/{}/explain", text(&charged, "id"))).await.is(200);
+        assert_eq!(
+            (&why["agrees"], &why["story"][1]),
+            (&json!(true), &json!("It came with a price of its own: 7 credit."))
+        );
+        let credit = check(app, "ann").await;
+        assert_eq!((&credit["credits_remaining"], &credit["total_uses"]), (&json!(12), &json!(5)));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_what_was_bought_here_and_paid_in_full_gives_uses() {
     let (app, sandbox) = on_one(TENANT).await;
     check(&app, "ann").await;
@@ -381,6 +405,30 @@ async fn only_what_was_bought_here_and_paid_in_full_gives_uses() {
     let unsigned = app.request("POST", "/v1/billing/webhooks/stripe").anonymous().json(event);
     assert_eq!(unsigned.send().await.is(401), unbelieved);
     assert_eq!(check(&app, "ann").await["credits_remaining"], 0);
+    sandbox.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_cannot_be_applied_yet_is_asked_for_again() {
+    let (app, sandbox) = on_one(TENANT).await;
+    paid_account(&app, "ann", 0).await;
+    let body = about("ann", json!({"customer_email": "ann@example.com"}));
+    let bought = app.post("/v1/billing/purchases", body).await.is(201);
+    // The provider tells of the payment and then does not answer.
+    sandbox
+        .fault(json!({"kind": "error_before", "method": "GET", "path": "/v1/payment_intents/*", "times": 1000}))
+        .await;
+    sandbox.pay(text(&bought, "client_secret"), "pm_card_visa").await;
+    let events = sandbox.events().await;
+    let event = events.iter().find(|event| event["type"] == "payment_intent.succeeded").expect("it was announced");
+    let again = webhook(&app, event, WEBHOOK_SECRET).send().await.is(503);
+    assert_eq!(again, json!({"detail": "Webhook processing failed"}));
+    assert_eq!(check(&app, "ann").await["credits_remaining"], 0);
+    sandbox.mend().await;
+    app.clock.advance(3600);
+    until(&app, "ann", |credit| credit["credits_remaining"] == 20).await;
+    assert_eq!(webhook(&app, event, WEBHOOK_SECRET).send().await.is(200)["status"], "success");
+    assert_eq!(check(&app, "ann").await["credits_remaining"], 20);
     sandbox.stop().await;
 }
 
