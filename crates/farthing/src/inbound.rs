@@ -43,6 +43,8 @@ pub struct Received {
     pub id: Arc<str>,
     /// The provider's name for its kind.
     pub kind: String,
+    /// Whether it was not known before.
+    pub new: bool,
 }
 
 /// Why a webhook was not taken.
@@ -112,7 +114,7 @@ impl Inbound {
         let new = self.app.store.keep_event(&row).await.map_err(InboundError::Store)?;
         tracing::info!(event = of_provider("received"), tenant = &**tenant, id = &*row.id, kind = row.kind, new);
         self.app.inbox.notify_one();
-        Ok(Received { tenant: tenant.clone(), id: row.id, kind: row.kind })
+        Ok(Received { tenant: tenant.clone(), id: row.id, kind: row.kind, new })
     }
 
     /// Waits until an event has been applied, at most so long; how it stands then. Where it could not be applied yet, it is
@@ -122,12 +124,16 @@ impl Inbound {
     /// What the store fails with.
     pub async fn applied(&self, event: &Received, most: Duration) -> Result<EventState, StoreError> {
         let deadline = Instant::now() + most;
+        // How often it had been tried when it came in: an attempt that has not worked by then says nothing about the next.
+        let mut before = event.new.then_some(0);
         loop {
-            let found = self.app.store.event(&event.tenant, &event.id).await?;
-            let (state, failed) = found.map_or((EventState::Ignored, false), |row| (row.state, row.error.is_some()));
-            // An attempt that has not worked is made again after a while that nobody should wait for.
-            if state != EventState::Due || failed || Instant::now() >= deadline {
-                return Ok(state);
+            let Some(row) = self.app.store.event(&event.tenant, &event.id).await? else {
+                return Ok(EventState::Ignored);
+            };
+            let before = *before.get_or_insert(row.attempts);
+            let failed_since = row.error.is_some() && row.attempts > before;
+            if row.state != EventState::Due || failed_since || Instant::now() >= deadline {
+                return Ok(row.state);
             }
             tokio::time::sleep(LOOK).await;
         }
