@@ -82,6 +82,24 @@ async fn a_second_file_changes_what_it_names_and_leaves_the_rest() {
 }
 
 #[tokio::test]
+async fn customers_whom_the_provider_has_are_looked_up_there() {
+    on_both(async |database| {
+        let program = Program::on(database.address());
+        program.file("customers.csv", "id,provider_customer\njane,cus_jane\njoan,\n");
+        let import = ["import", "customers", "--known-before", "customers.csv"];
+        program.run(&import).assert_code(0);
+        let again = program.run(&[&import[..], &["--from-start"]].concat());
+        assert_eq!(again.value("unchanged"), Some("2"), "{}", again.out);
+        let asked = "SELECT c.external_id || ' ' || e.effect FROM effects AS e JOIN customers AS c
+                     ON c.shard_key = e.shard_key AND c.customer_id = e.customer_id";
+        assert_eq!(database.texts(asked).await, [r#"jane {"kind":"register_payer"}"#]);
+        let kept = database.texts("SELECT state FROM customers WHERE external_id = 'jane'").await;
+        assert!(kept[0].contains("cus_jane"), "{kept:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_a_line_is_told() {
     on_both(async |database| {
         let program = Program::on(database.address());

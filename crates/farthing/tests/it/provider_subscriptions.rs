@@ -98,7 +98,9 @@ fn subscribe(id: Uuid, plan: &str) -> Command {
 /// A customer with this card on file.
 async fn with_card(shop: &Shop, customer: &str, card: &str) {
     shop.create(customer).await;
-    shop.execute(customer, Command::ChangePayer(PayerChange::Attach { method: card.into(), default: false })).await.expect("it may be attached");
+    shop.execute(customer, Command::ChangePayer(PayerChange::Attach { method: card.into(), default: false }))
+        .await
+        .expect("it may be attached");
     shop.work().await;
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use csv::StringRecord;
-use engine::{Asset, Catalog, Command, CustomerChange, GrantKind, GrantRequest, Micros, Profile, Refusal, Status, id};
+use engine::{
+    Asset, Catalog, Command, CustomerChange, GrantKind, GrantRequest, Micros, PayerChange, Profile, Refusal, Status, id,
+};
 use futures_util::{StreamExt as _, stream};
 use rust_decimal::Decimal;
 use serde::Deserialize;
@@ -89,6 +91,9 @@ pub(super) async fn run(database: &Database, arguments: &Arguments) -> Result<Ou
     outcome
 }
 
+/// What a line may hold, besides a balance in another asset.
+const FIELDS: [&str; 6] = ["id", "name", "email", "status", "provider_customer", "balance"];
+
 /// Where a line of CSV holds what.
 #[derive(Debug)]
 struct Columns {
@@ -96,6 +101,7 @@ struct Columns {
     name: Option<usize>,
     email: Option<usize>,
     status: Option<usize>,
+    provider_customer: Option<usize>,
     balances: Vec<(String, usize)>,
     description: String,
 }
@@ -103,9 +109,9 @@ struct Columns {
 impl Columns {
     fn find(file: &str, header: &[String], arguments: &FileArguments, catalog: &Catalog) -> Result<Self, Failure> {
         let known = |field: &str| match field.split_once(':') {
-            None if ["id", "name", "email", "status", "balance"].contains(&field) => Ok(()),
+            None if FIELDS.contains(&field) => Ok(()),
             Some(("balance", asset)) => catalog.asset(asset).map(drop).map_err(|refusal| refusal.to_string()),
-            _ => Err("the fields are id, name, email, status, balance, balance:ASSET".to_owned()),
+            _ => Err(format!("the fields are {}, balance:ASSET", FIELDS.join(", "))),
         };
         let mut mapping = Mapping::new(file, header, &arguments.assignments, known)?;
         let customer = mapping.column("id", None, &["customer", "customer_id", "id"])?.ok_or_else(|| {
@@ -117,6 +123,7 @@ impl Columns {
         let name = mapping.column("name", None, &["name"])?;
         let email = mapping.column("email", None, &["email"])?;
         let status = mapping.column("status", None, &["status"])?;
+        let provider_customer = mapping.column("provider_customer", None, &["provider_customer"])?;
         let balance = mapping.column("balance", None, &["balance"])?;
         let mut balances: Vec<_> = balance.map(|column| (catalog.currency.to_string(), column)).into_iter().collect();
         for asset in mapping.assigned_after("balance:") {
@@ -124,7 +131,7 @@ impl Columns {
             balances.extend(column.map(|column| (asset.to_owned(), column)));
         }
         let description = mapping.describe();
-        Ok(Self { customer, name, email, status, balances, description })
+        Ok(Self { customer, name, email, status, provider_customer, balances, description })
     }
 
     fn read(&self, fields: &StringRecord) -> Result<Reading, String> {
@@ -135,6 +142,7 @@ impl Columns {
             name: self.name.and_then(text),
             email: self.email.and_then(text),
             status: self.status.and_then(text),
+            provider_customer: self.provider_customer.and_then(text),
             balances: self.balances.iter().filter_map(balance).collect(),
         })
     }
@@ -149,6 +157,7 @@ struct JsonCustomer {
     name: Option<String>,
     email: Option<String>,
     status: Option<String>,
+    provider_customer: Option<String>,
     balance: Option<Box<RawValue>>,
     #[serde(default)]
     balances: BTreeMap<String, Box<RawValue>>,
@@ -160,6 +169,7 @@ struct Reading {
     name: Option<String>,
     email: Option<String>,
     status: Option<String>,
+    provider_customer: Option<String>,
     balances: Vec<(String, String)>,
 }
 
@@ -169,6 +179,7 @@ struct Wanted {
     name: Option<String>,
     email: Option<String>,
     status: Option<Status>,
+    provider_customer: Option<Arc<str>>,
     balances: Vec<(Asset, Micros)>,
 }
 
@@ -176,6 +187,8 @@ struct Wanted {
 struct Item {
     key: CustomerKey,
     change: Option<CustomerChange>,
+    /// What the provider calls it, where that is not known yet.
+    adopt: Option<Arc<str>>,
     /// Only after its balance is granted, because a closed customer is given nothing.
     close: bool,
     balances: Vec<(Asset, Micros)>,
@@ -220,13 +233,16 @@ impl Customers<'_> {
             name: line.name,
             email: line.email,
             status: line.status,
+            provider_customer: line.provider_customer,
             balances: own.into_iter().chain(others).collect(),
         })
     }
 
     fn understand(&self, reading: Reading) -> Result<Wanted, String> {
         event::validate_customer(&reading.customer).map_err(|error| error.to_string())?;
-        for (field, text) in [("name", &reading.name), ("email", &reading.email)] {
+        let texts =
+            [("name", &reading.name), ("email", &reading.email), ("provider_customer", &reading.provider_customer)];
+        for (field, text) in texts {
             if text
                 .as_ref()
                 .is_some_and(|text| text.chars().count() > LONGEST_TEXT || text.chars().any(char::is_control))
@@ -253,7 +269,8 @@ impl Customers<'_> {
             }
         }
         let key = CustomerKey::new(&self.catalog.tenant, &reading.customer);
-        Ok(Wanted { key, name: reading.name, email: reading.email, status, balances })
+        let provider_customer = reading.provider_customer.map(Arc::from);
+        Ok(Wanted { key, name: reading.name, email: reading.email, status, provider_customer, balances })
     }
 
     fn request(&self, key: &CustomerKey, command: Command, operation: Option<(uuid::Uuid, i64)>) -> Request {
@@ -275,6 +292,11 @@ impl Customers<'_> {
         if let Some(change) = &item.change {
             let answer = service.execute(self.request(&item.key, Command::Upsert(change.clone()), None)).await;
             done.changed = Some(answer.map_err(fault)?);
+        }
+        if let Some(reference) = &item.adopt {
+            let command = Command::ChangePayer(PayerChange::Adopt(reference.clone()));
+            let answer = service.execute(self.request(&item.key, command, None)).await.map_err(fault)?;
+            done.changed.get_or_insert(answer);
         }
         for (asset, amount) in &item.balances {
             // The customer and its asset are the key, so that a balance is granted once.
@@ -346,7 +368,10 @@ fn difference(wanted: Wanted, row: Option<&CustomerRow>, known_before: bool) -> 
         known_before,
         ..CustomerChange::default()
     });
-    Item { key: wanted.key, change, close, balances: wanted.balances }
+    let known = row.is_some_and(|row| row.customer.state.payer.reference.is_some());
+    let closed = close || status_before == Some(Status::Closed);
+    let adopt = wanted.provider_customer.filter(|_| !known && !closed);
+    Item { key: wanted.key, change, adopt, close, balances: wanted.balances }
 }
 
 impl Import for Customers<'_> {
