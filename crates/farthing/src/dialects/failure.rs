@@ -87,13 +87,13 @@ impl From<Vec<Invalid>> for Failure {
     }
 }
 
-/// A failure on its way out, in the shape of a dialect.
-pub(super) struct Failed<D>(Response, PhantomData<D>);
+/// A failure on its way out, in the shape of a dialect; in a box, because it is large and rare.
+pub(super) struct Failed<D>(Box<Response>, PhantomData<D>);
 
 impl<D: Dialect> Failed<D> {
     /// A dialect's own words, for what it alone refuses.
-    pub(super) const fn with(response: Response) -> Self {
-        Self(response, PhantomData)
+    pub(super) fn with(response: Response) -> Self {
+        Self(Box::new(response), PhantomData)
     }
 }
 
@@ -105,6 +105,6 @@ impl<D: Dialect, E: Into<Failure>> From<E> for Failed<D> {
 
 impl<D> IntoResponse for Failed<D> {
     fn into_response(self) -> Response {
-        self.0
+        *self.0
     }
 }
