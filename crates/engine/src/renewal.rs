@@ -197,7 +197,8 @@ impl Draft<'_> {
         let owed = &self.decision.customer.state.owed;
         let others: Vec<Asset> = owed.keys().filter(|a| *a != own && a.currency().is_some()).cloned().collect();
         for currency in others {
-            let key = format!("usage/{}/{currency}", self.now.as_microsecond());
+            let position = self.decision.customer.position;
+            let key = format!("usage/{position}/{}/{currency}", self.now.as_microsecond());
             let invoice = self.bill(crate::billing::Bill {
                 id: operation_id(before.id, "invoice", &key),
                 subscription: Some(before),

@@ -602,9 +602,12 @@ impl Draft<'_> {
             Ok(plan) => plan.fee.currency.clone(),
             Err(_) => self.catalog.currency.clone(),
         };
-        // A period is closed once, whenever that comes to be done; changes within it are told apart by what asked for them.
+        // A period is closed once, whenever that comes to be done; changes within it, and what a provider reports at one time, are
+        // told apart by the position.
+        let position = self.decision.customer.position;
         let key = match reason {
-            InvoiceReason::Change => format!("change/{}", self.decision.customer.position),
+            InvoiceReason::Change => format!("change/{position}"),
+            InvoiceReason::Usage => format!("usage/{position}/{}", self.now.as_microsecond()),
             _ => format!("{}/{}", reason.as_str(), self.now.as_microsecond()),
         };
         let id = operation_id(subscription.id, "invoice", &key);

@@ -270,6 +270,9 @@ mod tests {
             "total": 1999, "currency": "usd", "amount_paid": 0, "created": 1_767_225_600,
             "parent": {"type": "subscription_details", "subscription_details": {"subscription": "sub_1"}},
             "confirmation_secret": {"type": "payment_intent", "client_secret": "pi_1_secret_2"},
+            "payments": {"object": "list", "data": [
+                {"status": "open", "payment": {"type": "payment_intent", "payment_intent": "pi_1"}},
+            ]},
             "hosted_invoice_url": "https://invoice.stripe.com/i/1", "invoice_pdf": "https://invoice.stripe.com/i/1/pdf",
             "metadata": {"farthing_invoice": "inv-1"},
         }));
