@@ -48,7 +48,7 @@ CREATE TABLE effects (
     created_at  bigint NOT NULL,
     PRIMARY KEY (shard_key, id)
 );
-CREATE INDEX effects_due ON effects (due_at) WHERE state = 'due' AND attempts IS NOT NULL;
+CREATE INDEX effects_due ON effects (due_at, shard_key, id) WHERE state = 'due' AND attempts IS NOT NULL;
 
 -- Every request to the provider with its raw answer, for whoever has to find out what happened.
 CREATE TABLE exchanges (
@@ -82,7 +82,7 @@ CREATE TABLE provider_events (
     received_at bigint NOT NULL,
     PRIMARY KEY (shard_key, tenant, id)
 );
-CREATE INDEX provider_events_due ON provider_events (due_at) WHERE state = 'due' AND attempts IS NOT NULL;
+CREATE INDEX provider_events_due ON provider_events (due_at, id) WHERE state = 'due' AND attempts IS NOT NULL;
 CREATE INDEX provider_events_received ON provider_events (received_at, id);
 
 -- Up to when a tenant's provider has been asked what happened; a reference table on a cluster.

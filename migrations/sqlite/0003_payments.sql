@@ -45,7 +45,7 @@ CREATE TABLE effects (
     created_at  INTEGER NOT NULL,
     PRIMARY KEY (shard_key, id)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX effects_due ON effects (due_at) WHERE state = 'due';
+CREATE INDEX effects_due ON effects (due_at, shard_key, id) WHERE state = 'due';
 
 -- Every request to the provider with its raw answer, for whoever has to find out what happened.
 CREATE TABLE exchanges (
@@ -79,7 +79,7 @@ CREATE TABLE provider_events (
     received_at INTEGER NOT NULL,
     PRIMARY KEY (shard_key, tenant, id)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX provider_events_due ON provider_events (due_at) WHERE state = 'due';
+CREATE INDEX provider_events_due ON provider_events (due_at, id) WHERE state = 'due';
 CREATE INDEX provider_events_received ON provider_events (received_at, id);
 
 -- Up to when a tenant's provider has been asked what happened.

@@ -79,7 +79,10 @@ impl Jobs {
         let is_moved = self.provider(tenant)?.clock().is_some();
         let now = if is_moved { self.now(tenant) } else { self.app.clock.now() };
         let until = self.app.store.reconciled_until(tenant).await?;
-        let since = until.map_or_else(|| now.checked_sub(FIRST_LOOK_BACK), |until| until.checked_sub(OVERLAP));
+        // Where both stand still together, nothing comes late; whatever has the very second of the last look may be new.
+        let stands = is_moved && self.tenant(tenant)?.clock.held_at().is_some();
+        let overlap = if stands { SignedDuration::from_secs(1) } else { OVERLAP };
+        let since = until.map_or_else(|| now.checked_sub(FIRST_LOOK_BACK), |until| until.checked_sub(overlap));
         let events = reconciliation.events(since.unwrap_or(Timestamp::MIN)).await.outcome.map_err(failed)?;
         let mut missed = 0;
         for body in events {

@@ -118,7 +118,7 @@ impl PaymentStore for Backend {
              WHERE state = 'due' AND attempts IS NOT NULL AND due_at <= $1 AND ",
             in_texts!("tenant", "3"),
             " AND ($4 = 1 OR NOT EXISTS (SELECT 1 FROM test_clocks AS held WHERE held.tenant = effects.tenant))
-             ORDER BY due_at LIMIT $2"
+             ORDER BY due_at, shard_key, id LIMIT $2"
         ))
         .bind(now.as_microsecond())
         .bind(limit)
@@ -289,7 +289,7 @@ impl PaymentStore for Backend {
              WHERE state = 'due' AND attempts IS NOT NULL AND due_at <= $1 AND ",
             in_texts!("tenant", "3"),
             " AND ($4 = 1 OR NOT EXISTS (SELECT 1 FROM test_clocks AS held WHERE held.tenant = provider_events.tenant))
-             ORDER BY due_at LIMIT $2"
+             ORDER BY due_at, id LIMIT $2"
         ))
         .bind(now.as_microsecond())
         .bind(limit)

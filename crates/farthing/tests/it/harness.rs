@@ -2,6 +2,7 @@
 //! sets. A test talks to it as a product does, over HTTP with a key, and looks past the API only where it says so.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::body::Bytes;
@@ -18,6 +19,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -156,8 +158,11 @@ impl TestApp {
 
     /// Serves the tenant of this file on a Monday morning.
     pub(crate) async fn with(database: Database, tenant: &'static str) -> Self {
-        let clock = TestClock::at("2026-03-02T09:00:00Z");
-        let database = Arc::new(database);
+        Self::on(Arc::new(database), TestClock::at("2026-03-02T09:00:00Z"), tenant).await
+    }
+
+    /// The same on a database that others use too.
+    pub(crate) async fn on(database: Arc<Database>, clock: Arc<TestClock>, tenant: &'static str) -> Self {
         let mut app = Self::serve(database, clock, tenant, |_| {}).await;
         app.admin_key = app.new_key(Scope::Admin).await.0;
         app
@@ -449,25 +454,37 @@ pub(crate) fn list<'v>(value: &'v Value, member: &str) -> &'v [Value] {
 
 /// A clock that stands still until the test moves it.
 #[derive(Debug)]
-pub(crate) struct TestClock(Mutex<Timestamp>);
+pub(crate) struct TestClock {
+    now: Mutex<Timestamp>,
+    ids: Option<(u64, AtomicU64)>,
+}
 
 impl TestClock {
     pub(crate) fn at(time: &str) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(time.parse().expect("a time"))))
+        Arc::new(Self { now: Mutex::new(time.parse().expect("a time")), ids: None })
+    }
+
+    /// The same, with ids that are a function of a seed and a counter, so that runs can be compared.
+    pub(crate) fn seeded(time: &str, seed: u64) -> Arc<Self> {
+        Arc::new(Self { now: Mutex::new(time.parse().expect("a time")), ids: Some((seed, AtomicU64::new(0))) })
     }
 
     pub(crate) fn advance(&self, seconds: i64) {
-        let mut now = self.0.lock().expect("the time");
+        let mut now = self.now.lock().expect("the time");
         *now += SignedDuration::from_secs(seconds);
     }
 }
 
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
-        *self.0.lock().expect("the time")
+        *self.now.lock().expect("the time")
     }
 
     fn new_id(&self) -> Uuid {
-        SystemClock.new_id()
+        let Some((seed, drawn)) = &self.ids else { return SystemClock.new_id() };
+        let digest = Sha256::digest(format!("{seed}/{}", drawn.fetch_add(1, Ordering::Relaxed)));
+        let random = digest[..10].try_into().expect("ten bytes");
+        let milliseconds = u64::try_from(self.now().as_millisecond()).expect("a time after 1970");
+        uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid()
     }
 }

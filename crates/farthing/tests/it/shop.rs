@@ -77,8 +77,14 @@ pub(crate) struct TestSandbox {
 impl TestSandbox {
     /// Serves a sandbox that tells its events to `forward_to`, or to nobody.
     pub(crate) async fn start(forward_to: Option<&str>) -> Self {
+        Self::seeded(forward_to, None).await
+    }
+
+    /// The same, with ids that are a function of a seed and a counter.
+    pub(crate) async fn seeded(forward_to: Option<&str>, seed: Option<u64>) -> Self {
         let forward = |url: &str| Forward { world: None, url: url.to_owned(), secret: WEBHOOK_SECRET.to_owned() };
         let settings = sandbox::Settings {
+            seed,
             forward_to: forward_to.map(forward).into_iter().collect(),
             webhook_retries: [100, 300, 1000].map(Duration::from_millis).to_vec(),
             ..sandbox::Settings::default()
@@ -211,6 +217,13 @@ impl Shop {
         Self::on(Arc::new(database), sandbox, clock, (file.to_owned(), more)).await
     }
 
+    /// The shop of this tenant file from this time on, in which everything that is drawn is a function of the seed.
+    pub(crate) async fn seeded(database: Database, file: &str, time: &str, seed: u64) -> Self {
+        let sandbox = Arc::new(TestSandbox::seeded(None, Some(seed)).await);
+        let settings = (file.to_owned(), (|_| {}) as fn(&mut Catalog));
+        Self::on(Arc::new(database), sandbox, TestClock::seeded(time, seed), settings).await
+    }
+
     /// The same shop after a restart: it remembers what the database does, and nothing else.
     pub(crate) async fn restarted(&self) -> Self {
         self.restarted_with(&self.file).await
@@ -254,7 +267,7 @@ impl Shop {
             operation: None,
             settles: None,
             new_customer: self.clock.new_id(),
-            now: self.clock.now(),
+            now: self.app.now("acme"),
         }
     }
 
