@@ -197,8 +197,14 @@ impl Draft<'_> {
         let owed = &self.decision.customer.state.owed;
         let others: Vec<Asset> = owed.keys().filter(|a| *a != own && a.currency().is_some()).cloned().collect();
         for currency in others {
-            let position = self.decision.customer.position;
-            let key = format!("usage/{position}/{}/{currency}", self.now.as_microsecond());
+            let now = self.now.as_microsecond();
+            // Time does the same in however many commands it passes; a provider may report two periods at one time.
+            let key = match before.source {
+                SubscriptionSource::Own => format!("usage/{now}/{currency}"),
+                SubscriptionSource::Provider => {
+                    format!("usage/{}/{now}/{currency}", self.decision.customer.position)
+                }
+            };
             let invoice = self.bill(crate::billing::Bill {
                 id: operation_id(before.id, "invoice", &key),
                 subscription: Some(before),

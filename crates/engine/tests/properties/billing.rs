@@ -659,6 +659,7 @@ proptest! {
         catalog.billing.days_until_due = 10_000;
         customer.state.invoices.clear();
         customer.state.payer.methods.clear();
+        customer.state.payer.default_method = None;
         // The provider's go by what the provider says.
         customer.state.subscriptions.retain(|subscription| subscription.source == SubscriptionSource::Own);
         for subscription in &mut customer.state.subscriptions {
