@@ -1,5 +1,5 @@
 //! The PDF of an invoice, as text and as bytes. To look at the pages, name a directory:
-//! `INVOICE_SAMPLES=/tmp/samples cargo test -p farthing --test it -- invoice_documents`.
+//! `INVOICE_SAMPLES=samples cargo test -p farthing --test it -- invoice_documents`.
 
 use std::collections::HashMap;
 
