@@ -10,9 +10,6 @@ use crate::databases;
 use crate::harness::{Answer, JWT_SECRET, TestApp, TestRequest, list, text};
 use crate::shop::{TestSandbox, WEBHOOK_SECRET, signed};
 
-/// The product's tenant file.
-const TENANT: &str = include_str!("../../../../examples/helppet.toml");
-
 /// The practice of the tests, and another.
 const PRACTICE: &str = "0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d";
 const OTHER: &str = "11111111-2222-4333-8444-555555555555";
@@ -23,7 +20,7 @@ const PREFIX: &str = "/api/v1/stripe";
 /// Runs a test of the product on both databases, beside a sandbox.
 async fn on_both(test: impl AsyncFn(&TestApp, &TestSandbox)) {
     databases::on_both(async |database| {
-        let (app, sandbox) = TestApp::with_sandbox(database, TENANT).await;
+        let (app, sandbox) = TestApp::of_product(database, "helppet").await;
         test(&app, &sandbox).await;
         crate::books::assert_balanced(&*app.app.store).await;
         sandbox.stop().await;
@@ -478,7 +475,7 @@ async fn what_the_provider_refuses_is_told_in_our_words() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_that_is_down_is_502_and_what_was_asked_is_done_later() {
     let database = databases::Database::sqlite().await;
-    let (app, sandbox) = TestApp::with_sandbox(database, TENANT).await;
+    let (app, sandbox) = TestApp::of_product(database, "helppet").await;
     send(&app, "POST", "/customers", new_customer(PRACTICE)).await.is(200);
     let card = add_card(&app, "pm_card_visa", true).await;
     let admin = token(&app, json!({"sub": "admin", "role": "SYSTEM_ADMIN"}));
