@@ -31,6 +31,8 @@ pub enum Source {
     Event,
     /// From a hold.
     Hold,
+    /// A recurring charge, by itself.
+    Recurring,
 }
 
 impl Source {
@@ -41,6 +43,7 @@ impl Source {
             Self::Charge => "charge",
             Self::Event => "event",
             Self::Hold => "hold",
+            Self::Recurring => "recurring",
         }
     }
 }
