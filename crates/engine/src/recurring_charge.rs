@@ -9,10 +9,10 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::catalog::Catalog;
 use crate::charge::{ChargeRequest, Source};
 use crate::id::operation_id;
 use crate::money::Micros;
@@ -63,15 +63,41 @@ pub struct RecurringCharge {
 }
 
 impl RecurringCharge {
+    /// One that was charged for the first time just now; its intervals are the calendar's in this time zone.
+    ///
+    /// # Errors
+    /// `AmountOutOfRange` where the next one lies beyond the calendar.
+    pub fn begun(request: &RecurringChargeRequest, now: Timestamp, zone: &TimeZone) -> Result<Self, Refusal> {
+        let mut begun = Self {
+            id: request.id,
+            meter: request.meter.clone(),
+            quantity: request.quantity,
+            interval: request.interval,
+            subject: request.subject.clone(),
+            started_at: now,
+            charged: 0,
+            next_at: now,
+        };
+        begun.go_on(zone)?;
+        Ok(begun)
+    }
+
     /// The id of the charge with which its interval of this number begins, counted from zero.
     #[must_use]
     pub fn charge_id(&self, number: u32) -> Uuid {
-        operation_id(self.id, "charge", &number.to_string())
+        charge_id(self.id, number)
     }
 
-    fn request(&self, at: Timestamp) -> ChargeRequest {
+    /// The id of the charge with which the one of this id begins.
+    #[must_use]
+    pub fn first_charge_id(id: Uuid) -> Uuid {
+        charge_id(id, 0)
+    }
+
+    /// The charge with which its interval of this number begins.
+    fn request(&self, number: u32, at: Timestamp) -> ChargeRequest {
         ChargeRequest {
-            id: self.charge_id(self.charged),
+            id: self.charge_id(number),
             operation_key: None,
             fingerprint: 0,
             meter: self.meter.clone(),
@@ -85,11 +111,15 @@ impl RecurringCharge {
     }
 
     /// Counts one more, and says when the next is due.
-    fn go_on(&mut self, catalog: &Catalog) -> Result<(), Refusal> {
+    fn go_on(&mut self, zone: &TimeZone) -> Result<(), Refusal> {
         self.charged = self.charged.checked_add(1).ok_or(Refusal::AmountOutOfRange)?;
-        self.next_at = boundary(self.started_at, self.interval, i64::from(self.charged), &catalog.time_zone)?;
+        self.next_at = boundary(self.started_at, self.interval, i64::from(self.charged), zone)?;
         Ok(())
     }
+}
+
+fn charge_id(recurring: Uuid, number: u32) -> Uuid {
+    operation_id(recurring, "charge", &number.to_string())
 }
 
 impl Draft<'_> {
@@ -101,18 +131,8 @@ impl Draft<'_> {
         if self.decision.customer.state.recurring_charges.len() >= MOST_RECURRING_CHARGES {
             return Err(Refusal::TooManyRecurringCharges { limit: MOST_RECURRING_CHARGES });
         }
-        let mut recurring = RecurringCharge {
-            id: request.id,
-            meter: request.meter.clone(),
-            quantity: request.quantity,
-            interval: request.interval,
-            subject: request.subject.clone(),
-            started_at: self.now,
-            charged: 0,
-            next_at: self.now,
-        };
-        self.charge(&recurring.request(self.now), Source::Charge, None)?;
-        recurring.go_on(self.catalog)?;
+        let recurring = RecurringCharge::begun(request, self.now, &self.catalog.time_zone)?;
+        self.charge(&recurring.request(0, self.now), Source::Charge, None)?;
         self.decision.customer.state.recurring_charges.push(recurring);
         Ok(())
     }
@@ -130,8 +150,8 @@ impl Draft<'_> {
         if self.catalog.meter(&recurring.meter).is_err() {
             return self.end_recurring_charge(recurring.id);
         }
-        self.charge(&recurring.request(recurring.next_at), Source::Recurring, None)?;
-        recurring.go_on(self.catalog)?;
+        self.charge(&recurring.request(recurring.charged, recurring.next_at), Source::Recurring, None)?;
+        recurring.go_on(&self.catalog.time_zone)?;
         self.decision.customer.state.recurring_charges[index] = recurring;
         Ok(())
     }

@@ -8,9 +8,10 @@ use engine::invoice::{InvoiceChange, InvoiceState};
 use engine::report::{Failure, FeeReport, PaymentReport, Progress, SubscriptionReport, fee_payment};
 use engine::{
     AddOn, AfterDunning, Allowance, Asset, ChangeTime, Command, Coupon, CouponDuration, CreditNote, Decision, Discount,
-    Documents, Dunning, Ending, Feature, Heard, Interval, IntervalUnit, Invoice, InvoiceStep, ItemRequest, Limit, Line, LineKind,
-    Micros, Money, Notice, NoticeRecord, PendingChange, Period, Plan, Proration, Purpose, RecurringChargeRequest, SubscribeRequest,
-    Subscription, SubscriptionStep, TaxRate, TermsChange, Window, due_at, entitlements, preview,
+    Documents, Dunning, Ending, Feature, Heard, Interval, IntervalUnit, Invoice, InvoiceStep, ItemRequest, Limit, Line,
+    LineKind, Micros, Money, Notice, NoticeRecord, PendingChange, Period, Plan, Proration, Purpose,
+    RecurringChargeRequest, SubscribeRequest, Subscription, SubscriptionStep, TaxRate, TermsChange, Window, due_at,
+    entitlements, preview,
 };
 use uuid::Uuid;
 
