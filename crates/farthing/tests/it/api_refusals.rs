@@ -270,10 +270,10 @@ fn recurring_charges(app: &TestApp) -> Vec<Case> {
     let path = "/v1/customers/jane/recurring_charges";
     let good = [("meter", "\"minutes\""), ("quantity", "1")];
     let members = [
-        ("meter", "", 400, "invalid_value", "/meter"),
+        ("meter", "", 400, "invalid_value", ""),
         ("meter", "\"hours\"", 422, "unknown_meter", "/meter"),
         ("meter", "\"numbers\"", 402, "payment_method_required", ""),
-        ("quantity", "", 400, "invalid_value", "/quantity"),
+        ("quantity", "", 400, "invalid_value", ""),
         ("quantity", "0", 400, "invalid_value", "/quantity"),
         ("quantity", "-1", 400, "invalid_value", "/quantity"),
         ("quantity", "41", 402, "insufficient_funds", ""),
@@ -282,7 +282,8 @@ fn recurring_charges(app: &TestApp) -> Vec<Case> {
         ("subject", "\"\"", 400, "invalid_value", "/subject"),
         ("day", "1", 400, "invalid_value", "/day"),
     ];
-    let sent = |(name, value, status, code, pointer)| (post(app, path, object(&good, name, value)), status, code, pointer);
+    let sent =
+        |(name, value, status, code, pointer)| (post(app, path, object(&good, name, value)), status, code, pointer);
     let mut cases: Vec<Case> = members.map(sent).into();
     let nobody = post(app, "/v1/customers/nobody/recurring_charges", object(&good, "", ""));
     cases.push((nobody, 404, "unknown_customer", "customer"));
@@ -291,7 +292,12 @@ fn recurring_charges(app: &TestApp) -> Vec<Case> {
         ("jane", "grant_00000000000000000000000000000000000", "unknown_recurring_charge", ""),
         ("nobody", "rec_00000000000000000000000000000000000", "unknown_customer", "customer"),
     ] {
-        cases.push((app.request("POST", &format!("/v1/customers/{customer}/recurring_charges/{id}/end")), 404, code, pointer));
+        cases.push((
+            app.request("POST", &format!("/v1/customers/{customer}/recurring_charges/{id}/end")),
+            404,
+            code,
+            pointer,
+        ));
     }
     cases
 }

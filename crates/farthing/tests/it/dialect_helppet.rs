@@ -256,8 +256,11 @@ async fn a_website_costs_seven_dollars_each_month_that_it_is_up() {
         // A practice's own people see it, and cannot begin one; nobody sees another's.
         let own = app.request("GET", &path).bearer(&staff(app, PRACTICE));
         own.send().await.is(200);
-        let begin = app.request("POST", &path).bearer(&staff(app, PRACTICE)).json(&json!({"meter": "transcription", "quantity": 1}));
-        begin.send().await.refused(403, "scope_required");
+        let begin = app
+            .request("POST", &path)
+            .bearer(&staff(app, PRACTICE))
+            .json(&json!({"meter": "transcription", "quantity": 1}));
+        begin.send().await.refused(403, "scope_missing");
         app.request("GET", &path).bearer(&staff(app, OTHER)).send().await.refused(404, "unknown_customer");
     })
     .await;

@@ -20,7 +20,7 @@ use crate::api::v1::charges::request;
 use crate::app::App;
 use crate::auth::Scope;
 use crate::idempotency::fingerprint;
-use crate::service::Request;
+use crate::service::{Request, ServiceError};
 
 /// A use to be charged now, and again with every interval.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
@@ -99,7 +99,7 @@ pub(in crate::api) struct RecurringCharges {
 /// where it must.
 #[utoipa::path(post, path = "/v1/customers/{customer}/recurring_charges", operation_id = "begin_recurring_charge", tag = "charges", request_body = NewRecurringCharge,
     params(("customer" = String, Path, description = "Your own id of the customer"), ("Idempotency-Key" = Option<String>, Header, description = "Your key for this operation")),
-    responses((status = 201, body = RecurringChargeView)))]
+    responses((status = 201, body = RecurringChargeView), (status = 402, body = Problem, content_type = "application/problem+json")))]
 pub(in crate::api) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -123,7 +123,7 @@ pub(in crate::api) async fn create(
     };
     let command = Command::BeginRecurringCharge(asked.clone());
     let request = Request { operation, ..request(&app, &caller, address, command, caller.now()) };
-    let done = app.service.execute(request).await?;
+    let done = app.service.execute(request).await.map_err(refused)?;
     // The first answer again is made of what was charged then.
     let first = RecurringCharge::first_charge_id(asked.id);
     let charge = done.charges.iter().find(|charge| charge.id == first).ok_or(Refusal::UnknownRecurringCharge)?;
@@ -167,8 +167,14 @@ pub(in crate::api) async fn end(
     let command = Command::EndRecurringCharge { recurring_charge };
     let operation = Some((keyed, fingerprint(&("end", &id))));
     let request = Request { operation, ..request(&app, &caller, address, command, caller.now()) };
-    let done = app.service.execute(request).await?;
+    let done = app.service.execute(request).await.map_err(refused)?;
     Ok(replayed(answer(StatusCode::OK, going_on(&app, &caller, &customer).await?), done.replayed))
+}
+
+/// A problem about the customer is one of the path here, and not of the body.
+fn refused(error: ServiceError) -> Problem {
+    let problem = Problem::from(error);
+    if problem.code() == "unknown_customer" { problem.at("customer") } else { problem }
 }
 
 async fn going_on(app: &App, caller: &Caller, customer: &str) -> Result<RecurringCharges, Problem> {
