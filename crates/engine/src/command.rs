@@ -18,6 +18,7 @@ use crate::payment::PaymentStep;
 use crate::purchase::PurchaseRequest;
 use crate::report::{Failure, SubscriptionReport};
 use crate::subscription::{SubscribeRequest, SubscriptionStep};
+use crate::usage_payment::UsagePaymentRequest;
 
 /// What is asked of one customer's state.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -69,6 +70,8 @@ pub enum Command {
     },
     /// Buy a pack.
     Purchase(PurchaseRequest),
+    /// Pay for usage beyond what the plan includes.
+    PayUsage(UsagePaymentRequest),
     /// Move a payment on.
     StepPayment {
         /// Which.

@@ -327,6 +327,7 @@ pub(crate) fn price(currency: &str) -> impl Strategy<Value = Price> + use<> {
         per,
         rounding,
         line_rounding: Rounding::Down,
+        whole_coins: false,
     })
 }
 

@@ -171,6 +171,7 @@ pub(super) fn overage(overage: Overage, asset: &str) -> String {
         (OveragePolicy::Owe, Some(limit)) => format!("owed, up to {limit} {asset}"),
         (OveragePolicy::Owe, None) => "owed, whatever the amount".to_owned(),
         (OveragePolicy::Ask, _) => "refused with the amount to pay first".to_owned(),
+        (OveragePolicy::Included, _) => "included in the plan".to_owned(),
     }
 }
 

@@ -146,12 +146,13 @@ fn read_booked(section: &mut Section<'_>, add_ons: &AddOns, currency: Option<&As
     booked
 }
 
-/// The provider's price, where the provider renews the plan.
+/// The provider's price, where the provider renews the plan: what the environment says, or else what is written.
 fn read_provider_price(section: &mut Section<'_>, surroundings: &PlanSurroundings<'_>) -> Option<Arc<str>> {
     if section.has("provider_price") {
-        let problem = "plan has both `provider_price` and `provider_price_env`";
-        section.refuse("provider_price_env", problem, "leave one out: it is written here, or in the environment");
-        return written_price(section, "plan");
+        let names = section.variables("provider_price_env");
+        let set = section.first_set(&names).map(|(_, price)| Arc::from(price));
+        let written = written_price(section, "plan");
+        return set.or(written);
     }
     let remedy = "set it to the provider's id of the price";
     variable(section, "provider_price_env", (surroundings.mode, remedy)).map(Arc::from)

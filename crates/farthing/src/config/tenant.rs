@@ -11,7 +11,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::add_on::read_add_ons;
-use super::billing::{read_billing, read_several_subscriptions};
+use super::billing::{read_billing, read_subscriptions};
 use super::connection::{ConnectionSettings, read_connection};
 use super::coupon::read_coupons;
 use super::dialect::{Dialect, Offer, read_dialect};
@@ -195,10 +195,10 @@ fn read_offer(root: &mut Section<'_>, identity: &Identity, currencies: &BTreeSet
         mode: identity.mode,
     };
     let plans = read_plans(root, &surroundings);
+    let (several_subscriptions, default) = read_subscriptions(root, &plans);
     let current = plans.iter().map(|plan| (plan.name.clone(), plan.version.clone())).collect();
     let versions = plans.into_iter().map(|plan| (plan.version.clone(), Arc::new(plan))).collect();
-    let several_subscriptions = read_several_subscriptions(root);
-    Plans { versions, current, add_ons, coupons, limits, several_subscriptions }
+    Plans { versions, current, add_ons, coupons, limits, several_subscriptions, default }
 }
 
 /// What `[tenant]` says.
