@@ -134,6 +134,18 @@ pub struct Charge {
     pub billed_with: Option<Timestamp>,
 }
 
+impl Charge {
+    /// How much of the amount was given with the plan: what nothing covered, and is not owed.
+    #[must_use]
+    pub fn included(&self) -> Micros {
+        // Without a price the amount is in the meter's unit, and without what units covered.
+        let is_in_units = self.price.is_none() && self.amount == self.priced_quantity;
+        let money = self.covered_by.iter().filter(|cover| cover.asset == self.asset && !is_in_units);
+        let paid = money.fold(self.owed.get(), |sum, cover| sum.saturating_add(cover.amount.get()));
+        Micros::new(self.amount.get().saturating_sub(paid).max(0))
+    }
+}
+
 /// The price of a use, before anything covers it.
 struct Priced {
     asset: Asset,

@@ -270,11 +270,8 @@ fn story(row: &ChargeRow, price: Option<&Price>, pricing: Option<&Pricing>) -> V
         let grant = PublicId { kind: Kind::Grant, shard_key: row.shard_key, id: cover.grant };
         story.push(format!("{} {} came from {grant}.", cover.amount, cover.asset));
     }
-    let covered = charge.covered_by.iter().filter(|cover| cover.asset == charge.asset);
-    let others = covered.fold(charge.owed.get(), |sum, cover| sum.saturating_add(cover.amount.get()));
-    let included = Micros::new(charge.amount.get().saturating_sub(others));
-    if included > Micros::ZERO {
-        story.push(format!("{included} {} is included in the plan.", charge.asset));
+    if !charge.included().is_zero() {
+        story.push(format!("{} {} is included in the plan.", charge.included(), charge.asset));
     }
     if !charge.owed.is_zero() {
         story.push(format!("{} {} is owed.", charge.owed, charge.asset));
