@@ -138,10 +138,12 @@ impl Charge {
     /// How much of the amount was given with the plan: what nothing covered, and is not owed.
     #[must_use]
     pub fn included(&self) -> Micros {
-        // Without a price the amount is in the meter's unit, and without what units covered.
-        let is_in_units = self.price.is_none() && self.amount == self.priced_quantity;
-        let money = self.covered_by.iter().filter(|cover| cover.asset == self.asset && !is_in_units);
-        let paid = money.fold(self.owed.get(), |sum, cover| sum.saturating_add(cover.amount.get()));
+        let in_kind = |cover: &&Cover| cover.asset == self.asset;
+        let covered = self.covered_by.iter().filter(in_kind).fold(0_i64, |sum, c| sum.saturating_add(c.amount.get()));
+        // Without a price the amount is in the meter's unit, and is what units did not cover.
+        let rest = self.quantity.get().saturating_sub(self.priced_quantity.get());
+        let in_units = self.price.is_none() && self.covered_by.iter().all(|cover| in_kind(&cover)) && covered == rest;
+        let paid = self.owed.get().saturating_add(if in_units { 0 } else { covered });
         Micros::new(self.amount.get().saturating_sub(paid).max(0))
     }
 }

@@ -113,6 +113,9 @@ pub(super) fn price(price: &Price) -> String {
     if price.rounding != Rounding::HalfEven {
         text.push_str(&format!(", rounded {}", rounding(price.rounding)));
     }
+    if price.whole_coins {
+        text.push_str(", in whole coins");
+    }
     if price.line_rounding != Rounding::Down {
         text.push_str(&format!(", lines of invoices {}", rounding(price.line_rounding)));
     }

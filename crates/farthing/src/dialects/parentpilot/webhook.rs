@@ -11,7 +11,11 @@ use utoipa::ToSchema;
 
 use super::{Failed, Parentpilot, Raw, State};
 use crate::inbound::InboundError;
-use crate::provider::WebhookError;
+
+/// What there is nothing to verify with, or nothing to be verified.
+const NOT_SIGNED: [&str; 2] = ["webhook_secret_missing", "webhook_signature_missing"];
+
+const MISSING: &str = "Missing signature or webhook secret";
 
 /// That an event was taken.
 #[derive(Debug, Serialize, ToSchema)]
@@ -37,9 +41,8 @@ pub(super) async fn receive(
 /// Why a webhook was not taken.
 pub(super) fn refused(error: &InboundError) -> Response {
     let (status, words) = match error {
-        InboundError::Webhook(WebhookError::NoSecret | WebhookError::SignatureMissing)
-        | InboundError::UnknownConnection
-        | InboundError::NoWebhooks => (StatusCode::BAD_REQUEST, "Missing signature or webhook secret"),
+        InboundError::Webhook(error) if NOT_SIGNED.contains(&error.code()) => (StatusCode::BAD_REQUEST, MISSING),
+        InboundError::UnknownConnection | InboundError::NoWebhooks => (StatusCode::BAD_REQUEST, MISSING),
         InboundError::Webhook(error) => {
             tracing::warn!(event = "stripe_webhook_verification_failed", code = error.code());
             (StatusCode::BAD_REQUEST, "Invalid signature")
