@@ -117,6 +117,61 @@ fn webhook(app: &TestApp, body: &Value, secret: &str) -> TestRequest {
     request.header("stripe-signature", &signature).body("application/json", body)
 }
 
+/// The document's samples about a subscription, in its order.
+async fn subscribe_move_and_cancel(app: &TestApp, sandbox: &TestSandbox, id: &str) {
+    // Create subscription: the user's browser pays the first invoice.
+    let made = data(&send(app, "POST", "/subscriptions", json!({"planId": "pro"})).await);
+    let subscription = text(&made, "id").to_owned();
+    assert!(subscription.starts_with("sub_"), "{made}");
+    assert_eq!(
+        [&made["status"], &made["planId"], &made["customerId"]],
+        [&json!("incomplete"), &json!("pro"), &json!(id)],
+        "{made}"
+    );
+    for at in ["currentPeriodStart", "currentPeriodEnd"] {
+        assert!(text(&made, at).len() == 24 && text(&made, at).ends_with('Z'), "{made}");
+    }
+    assert_eq!(billing(app, USER).await["planId"], "starter");
+    let (status, paid) = sandbox.pay(text(&made, "clientSecret"), "pm_card_visa").await;
+    assert_eq!((status, &paid["status"]), (200, &json!("succeeded")), "{paid}");
+    until(app, USER, |billing| billing["planId"] == "pro").await;
+
+    // Update subscription.
+    let path = format!("/subscriptions/{subscription}");
+    let moved = data(&send(app, "PUT", &path, json!({"planId": "enterprise"})).await);
+    assert_eq!((&moved["id"], &moved["planId"]), (&json!(subscription), &json!("enterprise")), "{moved}");
+    assert_eq!((&moved["status"], &moved["customerId"]), (&json!("active"), &json!(id)), "{moved}");
+    let overview = data(&get(app, "/billing").await);
+    assert_eq!(overview["billing"]["monthlyLimit"], 50_000, "{overview}");
+    assert_eq!(overview["customer"]["subscriptionId"], json!(subscription), "{overview}");
+
+    // Cancel subscription; a repeat changes nothing.
+    for _ in 0..2 {
+        let ended = request(app, "DELETE", &path, USER).send().await.is(200);
+        assert_eq!(ended, json!({"success": true, "message": "Subscription cancelled successfully"}));
+    }
+}
+
+/// The document's samples about costs and plans.
+async fn read_costs_and_plans(app: &TestApp) {
+    // Get cost analytics.
+    let report = data(&get(app, "/analytics?startDate=2024-01-01&endDate=2024-01-31").await);
+    let expected = json!({
+        "totalCostCents": 0, "totalTokens": 0, "totalExecutionTimeMs": 0, "costByAgent": {}, "costByDay": {},
+        "taskCount": 0, "averageCostPerTask": 0
+    });
+    assert_eq!(report, expected);
+
+    // Get available plans.
+    let plan = |id: &str, name: &str, limit: i64, token: f64, minute: f64| json!({"id": id, "name": name, "monthlyLimit": limit, "costPerToken": token, "costPerMinute": minute});
+    let expected = json!([
+        plan("starter", "Starter Plan", 1000, 0.001, 0.1),
+        plan("pro", "Pro Plan", 5000, 0.0005, 0.05),
+        plan("enterprise", "Enterprise Plan", 50_000, 0.0002, 0.02),
+    ]);
+    assert_eq!(data(&get(app, "/plans").await), expected);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_document_in_its_order() {
     on_both(async |app, sandbox| {
@@ -137,37 +192,7 @@ async fn the_document_in_its_order() {
         });
         assert_eq!(intent, expected);
 
-        // Create subscription: the user's browser pays the first invoice.
-        let made = data(&send(app, "POST", "/subscriptions", json!({"planId": "pro"})).await);
-        let subscription = text(&made, "id").to_owned();
-        assert!(subscription.starts_with("sub_"), "{made}");
-        assert_eq!(
-            [&made["status"], &made["planId"], &made["customerId"]],
-            [&json!("incomplete"), &json!("pro"), &json!(id)],
-            "{made}"
-        );
-        for at in ["currentPeriodStart", "currentPeriodEnd"] {
-            assert!(text(&made, at).len() == 24 && text(&made, at).ends_with('Z'), "{made}");
-        }
-        assert_eq!(billing(app, USER).await["planId"], "starter");
-        let (status, paid) = sandbox.pay(text(&made, "clientSecret"), "pm_card_visa").await;
-        assert_eq!((status, &paid["status"]), (200, &json!("succeeded")), "{paid}");
-        until(app, USER, |billing| billing["planId"] == "pro").await;
-
-        // Update subscription.
-        let path = format!("/subscriptions/{subscription}");
-        let moved = data(&send(app, "PUT", &path, json!({"planId": "enterprise"})).await);
-        assert_eq!((&moved["id"], &moved["planId"]), (&json!(subscription), &json!("enterprise")), "{moved}");
-        assert_eq!((&moved["status"], &moved["customerId"]), (&json!("active"), &json!(id)), "{moved}");
-        let overview = data(&get(app, "/billing").await);
-        assert_eq!(overview["billing"]["monthlyLimit"], 50_000, "{overview}");
-        assert_eq!(overview["customer"]["subscriptionId"], json!(subscription), "{overview}");
-
-        // Cancel subscription; a repeat changes nothing.
-        for _ in 0..2 {
-            let ended = request(app, "DELETE", &path, USER).send().await.is(200);
-            assert_eq!(ended, json!({"success": true, "message": "Subscription cancelled successfully"}));
-        }
+        subscribe_move_and_cancel(app, sandbox, &id).await;
 
         // Get billing information.
         let overview = data(&get(app, "/billing").await);
@@ -190,24 +215,7 @@ async fn the_document_in_its_order() {
         });
         assert_eq!(*first, expected);
 
-        // Get cost analytics.
-        let report = data(&get(app, "/analytics?startDate=2024-01-01&endDate=2024-01-31").await);
-        let expected = json!({
-            "totalCostCents": 0, "totalTokens": 0, "totalExecutionTimeMs": 0, "costByAgent": {}, "costByDay": {},
-            "taskCount": 0, "averageCostPerTask": 0
-        });
-        assert_eq!(report, expected);
-
-        // Get available plans.
-        let plan = |id: &str, name: &str, limit: i64, token: f64, minute: f64| {
-            json!({"id": id, "name": name, "monthlyLimit": limit, "costPerToken": token, "costPerMinute": minute})
-        };
-        let expected = json!([
-            plan("starter", "Starter Plan", 1000, 0.001, 0.1),
-            plan("pro", "Pro Plan", 5000, 0.0005, 0.05),
-            plan("enterprise", "Enterprise Plan", 50_000, 0.0002, 0.02),
-        ]);
-        assert_eq!(data(&get(app, "/plans").await), expected);
+        read_costs_and_plans(app).await;
 
         // Upgrade plan: nobody gets a plan that nobody pays for.
         let words = "A subscription to this plan is required";

@@ -99,6 +99,14 @@ amount = "1"
 }
 
 #[test]
+fn the_plan_of_those_without_a_subscription_is_one_that_is_sold() {
+    let with = |name: &str| format!("{}\n[subscriptions]\ndefault_plan = \"{name}\"\n", plan(""));
+    let tenant = read(&with("pro")).unwrap();
+    assert_eq!(tenant.catalog.plans.default_plan().map(|plan| &*plan.name), Some("pro"));
+    assert!(mistakes(&with("por")).contains("unknown plan `por` in [subscriptions]; did you mean `pro`?"));
+}
+
+#[test]
 fn a_provider_price_is_written_or_in_the_environment() {
     assert_eq!(only("provider_price = \"price_1\"").provider_price.as_deref(), Some("price_1"));
     let named = "provider_price_env = \"ACME_STRIPE_PRO_PRICE\"";
