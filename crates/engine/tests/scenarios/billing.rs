@@ -118,6 +118,7 @@ fn define_billing(catalog: &mut engine::Catalog, words: &Words) -> Option<()> {
             };
         }
         ["usage_invoices", when] => catalog.billing.usage_invoices = named(when)?,
+        ["default", plan] => catalog.plans.default = Some(Arc::from(*plan)),
         ["several", "subscriptions"] => catalog.plans.several_subscriptions = true,
         _ => return None,
     }
@@ -323,6 +324,7 @@ impl Story {
             invoice: invoice.into(),
             newest: true,
             tax,
+            begins_period: words.options.get("between") != Some(&"yes"),
             payment: PaymentReport {
                 reference: format!("pi_{invoice}").into(),
                 id: None,

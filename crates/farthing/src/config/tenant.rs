@@ -11,7 +11,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::add_on::read_add_ons;
-use super::billing::{read_billing, read_several_subscriptions};
+use super::billing::{read_billing, read_subscriptions};
 use super::browser::read_origins;
 use super::connection::{ConnectionSettings, read_connection};
 use super::coupon::read_coupons;
@@ -162,7 +162,7 @@ fn read(mut root: Section<'_>, surroundings: &Surroundings<'_>) -> Option<Tenant
     let import = read_import(&mut root, &meters);
     let jwt = read_jwt(&mut root, identity.mode, surroundings);
     let connection = read_connection(&mut root, identity.mode);
-    let offer = Offer { mode: identity.mode, meters: &meters, prices: &prices, packs: &mut packs };
+    let offer = Offer { mode: identity.mode, meters: &meters, prices: &prices, packs: &mut packs, plans: &plans };
     let dialect = read_dialect(&mut root, offer);
     let origins = read_origins(&mut root);
     let seller = read_seller(&mut root, identity.name.as_deref());
@@ -199,10 +199,10 @@ fn read_offer(root: &mut Section<'_>, identity: &Identity, currencies: &BTreeSet
         mode: identity.mode,
     };
     let plans = read_plans(root, &surroundings);
+    let (several_subscriptions, default) = read_subscriptions(root, &plans);
     let current = plans.iter().map(|plan| (plan.name.clone(), plan.version.clone())).collect();
     let versions = plans.into_iter().map(|plan| (plan.version.clone(), Arc::new(plan))).collect();
-    let several_subscriptions = read_several_subscriptions(root);
-    Plans { versions, current, add_ons, coupons, limits, several_subscriptions }
+    Plans { versions, current, add_ons, coupons, limits, several_subscriptions, default }
 }
 
 /// What `[tenant]` says.

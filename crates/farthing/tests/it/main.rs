@@ -43,6 +43,7 @@ mod cli_verify;
 mod databases;
 mod dialect_ciris;
 mod dialect_helppet;
+mod dialect_parentpilot;
 mod differential;
 mod freshness;
 mod front_ends;

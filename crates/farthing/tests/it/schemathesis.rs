@@ -163,7 +163,7 @@ const DIALECT_CHECKS: &str = "not_a_server_error,status_code_conformance,content
                               response_schema_conformance,ignored_auth";
 
 /// The dialects: the tenant file of each, its document, and what names to ask for so that most requests get past the look-ups.
-const DIALECTS: [(&str, &str, &str); 2] = [
+const DIALECTS: [(&str, &str, &str); 3] = [
     (
         include_str!("../../../../examples/ciris.toml"),
         "/openapi/ciris.json",
@@ -196,6 +196,19 @@ cards = { values = ["pm_card_visa", "pm_card_amex", "pm_card_chargeDeclined"] }
 "body.practice_id" = { dictionary = "practices", probability = 0.8 }
 "path.payment_method_id" = { dictionary = "cards", probability = 0.5 }
 "body.payment_method_id" = { dictionary = "cards", probability = 0.8 }
+"#,
+    ),
+    (
+        include_str!("../../../../examples/parentpilot.toml"),
+        "/openapi/parentpilot.json",
+        r#"
+[dictionaries]
+users = { values = ["ann", "ben"] }
+plans = { values = ["starter", "pro", "enterprise"] }
+
+[parameters]
+"header.user-id" = { dictionary = "users", probability = 0.8 }
+"body.planId" = { dictionary = "plans", probability = 0.8 }
 "#,
     ),
 ];

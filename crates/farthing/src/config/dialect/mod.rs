@@ -2,11 +2,12 @@
 
 mod ciris;
 mod helppet;
+mod parentpilot;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use engine::{Pack, Price};
+use engine::{Pack, Plans, Price};
 
 use super::meter::Meters;
 use super::section::Section;
@@ -14,6 +15,8 @@ use super::tenant::Mode;
 
 pub use ciris::CirisSettings;
 pub use helppet::HelppetSettings;
+pub use parentpilot::ParentpilotSettings;
+pub(crate) use parentpilot::unit_price;
 
 /// The dialect that a tenant speaks. Its settings say which parts of the catalog are meant by its words, and nothing about
 /// money: that is the catalog's.
@@ -23,6 +26,8 @@ pub enum Dialect {
     Ciris(CirisSettings),
     /// `/api/v1/stripe`: credits and payment methods of a practice.
     Helppet(HelppetSettings),
+    /// `/api/payments`: plans with a monthly limit, and payments for usage.
+    Parentpilot(ParentpilotSettings),
 }
 
 impl Dialect {
@@ -32,6 +37,7 @@ impl Dialect {
         match self {
             Self::Ciris(_) => "ciris",
             Self::Helppet(_) => "helppet",
+            Self::Parentpilot(_) => "parentpilot",
         }
     }
 }
@@ -43,6 +49,7 @@ pub(crate) struct Offer<'o> {
     pub(crate) meters: &'o Meters,
     pub(crate) prices: &'o [Arc<Price>],
     pub(crate) packs: &'o mut BTreeMap<Arc<str>, Pack>,
+    pub(crate) plans: &'o Plans,
 }
 
 /// Which dialect it is.
@@ -50,9 +57,11 @@ pub(crate) struct Offer<'o> {
 enum Name {
     Ciris,
     Helppet,
+    Parentpilot,
 }
 
-const NAMES: [(&str, Name); 2] = [("ciris", Name::Ciris), ("helppet", Name::Helppet)];
+const NAMES: [(&str, Name); 3] =
+    [("ciris", Name::Ciris), ("helppet", Name::Helppet), ("parentpilot", Name::Parentpilot)];
 
 /// Reads the dialect; what is asked for below is that dialect's alone.
 pub(crate) fn read_dialect(root: &mut Section<'_>, offer: Offer<'_>) -> Option<Dialect> {
@@ -61,6 +70,7 @@ pub(crate) fn read_dialect(root: &mut Section<'_>, offer: Offer<'_>) -> Option<D
     match section.choice("name", &NAMES)? {
         Name::Ciris => ciris::read_ciris(section, offer).map(Dialect::Ciris),
         Name::Helppet => Some(Dialect::Helppet(helppet::read_helppet(section))),
+        Name::Parentpilot => parentpilot::read_parentpilot(section, &offer).map(Dialect::Parentpilot),
     }
 }
 

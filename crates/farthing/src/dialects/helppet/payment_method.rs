@@ -3,8 +3,7 @@
 use axum::extract::State as FromState;
 use axum::response::Response;
 use engine::payer::Payer;
-use engine::report::{self, Failure as ProviderFailure};
-use engine::{Command, Effect, PayerChange};
+use engine::{Effect, PayerChange, report};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::openapi::{RefOr, Schema};
@@ -15,7 +14,6 @@ use super::{Body, Caller, Failed, Failure, Helppet, HelppetSettings, Named, Spea
 use crate::auth::Scope;
 use crate::dialects::fields::{Fields, Read};
 use crate::dialects::schema::Shape;
-use crate::store::{EffectEnd, EffectResult};
 
 /// A card on file.
 #[derive(Debug, Serialize, ToSchema)]
@@ -65,25 +63,7 @@ pub(super) async fn await_payer(
     change: PayerChange,
     wanted: impl Fn(&Effect) -> bool,
 ) -> Result<Option<String>, Failure> {
-    let done = speaker.spoken.execute(&practice.key, Command::ChangePayer(change), None).await?;
-    if !done.effects.iter().any(|record| wanted(&record.effect)) {
-        return Ok(None);
-    }
-    match speaker.spoken.wait_for(&practice.key, &done, wanted).await? {
-        Some(EffectResult { end: EffectEnd::Done, result }) => Ok(result),
-        Some(EffectResult { end: EffectEnd::Failed, result }) => Err(refused(result.as_deref())),
-        None => Err(Failure::ProviderUnavailable),
-    }
-}
-
-/// Why the provider refused, as the outbox keeps it.
-fn refused(result: Option<&str>) -> Failure {
-    #[derive(Deserialize)]
-    struct Kept {
-        failure: ProviderFailure,
-    }
-    let kept: Option<Kept> = result.and_then(|text| serde_json::from_str(text).ok());
-    kept.map_or(Failure::ProviderUnavailable, |kept| Failure::Declined(kept.failure))
+    speaker.spoken.change_payer(&practice.key, change, wanted).await
 }
 
 /// What the practice's browser needs to put a card on file.
