@@ -13,6 +13,7 @@ use crate::charge::ChargeRequest;
 use crate::customer::Status;
 use crate::grant::GrantKind;
 use crate::money::Micros;
+use crate::one_time::OneTimeRequest;
 use crate::payer::PayerChange;
 use crate::payment::PaymentStep;
 use crate::purchase::PurchaseRequest;
@@ -69,6 +70,8 @@ pub enum Command {
     },
     /// Buy a pack.
     Purchase(PurchaseRequest),
+    /// Collect a sum once, for what the product itself delivers.
+    CollectOnce(OneTimeRequest),
     /// Move a payment on.
     StepPayment {
         /// Which.

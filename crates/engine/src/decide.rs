@@ -109,6 +109,7 @@ impl Draft<'_> {
             Command::SettleHold { hold, charge } => self.settle_hold(*hold, charge)?,
             Command::ReleaseHold { hold } => self.release_hold(*hold)?,
             Command::Purchase(request) => self.purchase(request)?,
+            Command::CollectOnce(request) => self.collect_once(request)?,
             Command::StepPayment { payment: id, step } => {
                 let payment = documents.payment.filter(|payment| payment.id == *id).ok_or(Refusal::UnknownPayment)?;
                 self.step_payment(payment, step)?;

@@ -155,6 +155,16 @@ pub fn current_period(catalog: &Catalog, customer: &Customer, now: Timestamp) ->
 }
 
 impl Feature {
+    /// How much of so much use is above what it says is included; nothing where it does not say how much.
+    ///
+    /// # Errors
+    /// `AmountOutOfRange` where it does not fit.
+    pub fn excess(&self, used: Micros) -> Result<Micros, Refusal> {
+        let Self::Number(number) = self else { return Ok(Micros::ZERO) };
+        let included = number.checked_mul(Micros::ONE.get()).ok_or(Refusal::AmountOutOfRange)?;
+        Ok(used.minus(Micros::new(included.max(0)))?.max(Micros::ZERO))
+    }
+
     /// Whether it is there, and, where it says how many, whether there are as many.
     #[must_use]
     pub fn allows(&self, wanted: Micros) -> bool {

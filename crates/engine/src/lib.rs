@@ -24,6 +24,7 @@ pub mod invoice;
 pub mod ledger;
 pub mod money;
 pub mod notice;
+pub mod one_time;
 pub mod payer;
 pub mod payment;
 pub mod period;
@@ -63,6 +64,7 @@ pub use invoice::{CreditNote, Invoice, InvoiceChange, InvoiceState, Line, LineKi
 pub use ledger::{Account, Entry, EntryKind};
 pub use money::{Asset, Micros, Money, Rounding};
 pub use notice::{Notice, NoticeRecord};
+pub use one_time::{OneTime, OneTimeRequest};
 pub use payer::{Payer, PayerChange};
 pub use payment::{Collection, FeePayment, Heard, Payment, PaymentState, PaymentStep, Purpose};
 pub use period::{Interval, IntervalUnit, Period};

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::dunning::InvoicePayment;
 use crate::effect::Effect;
 use crate::money::Money;
+use crate::one_time::OneTime;
 use crate::purchase::Purchase;
 use crate::refund::Refund;
 use crate::refusal::Refusal;
@@ -76,6 +77,8 @@ pub enum Purpose {
     Purchase(Purchase),
     /// An invoice.
     Invoice(InvoicePayment),
+    /// What the product itself delivers.
+    OneTime(OneTime),
     /// The fee of a subscription, which the provider collects by an invoice of its own.
     Subscription(FeePayment),
 }
@@ -86,7 +89,7 @@ impl Purpose {
     pub const fn purchase(&self) -> Option<&Purchase> {
         match self {
             Self::Purchase(purchase) => Some(purchase),
-            Self::Invoice(_) | Self::Subscription(_) => None,
+            Self::Invoice(_) | Self::OneTime(_) | Self::Subscription(_) => None,
         }
     }
 }
@@ -245,7 +248,7 @@ impl Draft<'_> {
             Purpose::Purchase(purchase) => self.note_top_up(known.state, &payment, purchase),
             Purpose::Invoice(purpose) => self.note_invoice_payment(known.state, &payment, purpose)?,
             // How the subscription stands is said of it, and not of its payments.
-            Purpose::Subscription(_) => {}
+            Purpose::OneTime(_) | Purpose::Subscription(_) => {}
         }
         self.notice_payment(known, &payment);
         self.decision.payments.push(payment);
@@ -300,6 +303,7 @@ impl Draft<'_> {
             match &mut payment.purpose {
                 Purpose::Purchase(purchase) => self.deliver(payment.id, purchase)?,
                 Purpose::Subscription(fee) => self.book_fee((payment.id, &payment.amount), fee)?,
+                Purpose::OneTime(_) => self.book_one_time((payment.id, &payment.amount))?,
                 Purpose::Invoice(purpose) => self.invoice_paid((payment.id, &payment.amount), purpose)?,
             }
         } else if report.failure.is_some() || open {

@@ -1,6 +1,7 @@
 //! The part of the stories that is about payments: what is bought, what the provider says of it, what goes back, the
 //! payment methods and the automatic top-up. A story calls its payments and refunds by names.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use engine::payer::Payer;
@@ -10,8 +11,8 @@ use engine::report::{
     RefundReport,
 };
 use engine::{
-    Asset, Collection, CollectionRequest, Command, Documents, Effect, EffectRecord, Ending, Heard, Micros, Money, Pack,
-    PayerChange, Payment, PaymentStep, PurchaseRequest, Refund, SpentPolicy, TopUpSettings, decide_documents,
+    Asset, Collection, CollectionRequest, Command, Documents, Effect, EffectRecord, Ending, Heard, Micros, Money, OneTime,
+    OneTimeRequest, Pack, PayerChange, Payment, PaymentStep, PurchaseRequest, Refund, SpentPolicy, TopUpSettings, decide_documents,
 };
 use uuid::Uuid;
 
@@ -58,6 +59,12 @@ impl Story {
                 id: self.id(name),
                 pack: Arc::from(*pack),
                 quantity: words.option("quantity", number)?.unwrap_or(1),
+                collection: collection(words),
+            }),
+            ["collect", name, amount, currency, description, ..] => Command::CollectOnce(OneTimeRequest {
+                id: self.id(name),
+                amount: read_money(amount, &Asset::new(currency))?,
+                one_time: OneTime { description: Arc::from(*description), metadata: BTreeMap::new() },
                 collection: collection(words),
             }),
             ["provider", "subscription", ..] => return self.bill(operation, words),
