@@ -159,7 +159,7 @@ fn read(mut root: Section<'_>, surroundings: &Surroundings<'_>) -> Option<Tenant
     let import = read_import(&mut root, &meters);
     let jwt = read_jwt(&mut root, identity.mode, surroundings);
     let connection = read_connection(&mut root, identity.mode);
-    let offer = Offer { mode: identity.mode, meters: &meters, prices: &prices, packs: &mut packs };
+    let offer = Offer { mode: identity.mode, meters: &meters, prices: &prices, packs: &mut packs, plans: &plans };
     let dialect = read_dialect(&mut root, offer);
     let seller = read_seller(&mut root, identity.name.as_deref());
     root.finish();

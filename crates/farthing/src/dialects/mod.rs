@@ -10,6 +10,7 @@ mod failure;
 mod fields;
 mod helppet;
 mod schema;
+mod speech;
 mod spoken;
 
 use std::marker::PhantomData;
@@ -50,6 +51,7 @@ pub fn router(app: &Arc<App>, inbound: &Inbound) -> Router<Arc<App>> {
             None => router,
             Some(config::Dialect::Ciris(settings)) => router.merge(ciris::router(spoken, settings.clone())),
             Some(config::Dialect::Helppet(settings)) => router.merge(helppet::router(spoken, settings.clone())),
+            Some(config::Dialect::Speech(settings)) => router.merge(speech::router(spoken, settings.clone())),
         };
     }
     router
@@ -63,6 +65,7 @@ pub fn documents(app: &App) -> Vec<((&'static str, &'static str), OpenApi)> {
         let (path, document) = match dialect {
             config::Dialect::Ciris(_) => ("/openapi/ciris.json", ciris::document()),
             config::Dialect::Helppet(_) => ("/openapi/helppet.json", helppet::document()),
+            config::Dialect::Speech(_) => ("/openapi/speech.json", speech::document()),
         };
         ((dialect.name(), path), document)
     });

@@ -2,11 +2,12 @@
 
 mod ciris;
 mod helppet;
+mod speech;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use engine::{Pack, Price};
+use engine::{Pack, Plans, Price};
 
 use super::meter::Meters;
 use super::section::Section;
@@ -14,6 +15,7 @@ use super::tenant::Mode;
 
 pub use ciris::CirisSettings;
 pub use helppet::HelppetSettings;
+pub use speech::{Service, SpeechSettings};
 
 /// The dialect that a tenant speaks. Its settings say which parts of the catalog are meant by its words, and nothing about
 /// money: that is the catalog's.
@@ -23,6 +25,8 @@ pub enum Dialect {
     Ciris(CirisSettings),
     /// `/api/v1/stripe`: credits and payment methods of a practice.
     Helppet(HelppetSettings),
+    /// `/payments`: plans, and the use of services, of the users of a product.
+    Speech(SpeechSettings),
 }
 
 impl Dialect {
@@ -32,6 +36,7 @@ impl Dialect {
         match self {
             Self::Ciris(_) => "ciris",
             Self::Helppet(_) => "helppet",
+            Self::Speech(_) => "speech",
         }
     }
 }
@@ -43,6 +48,7 @@ pub(crate) struct Offer<'o> {
     pub(crate) meters: &'o Meters,
     pub(crate) prices: &'o [Arc<Price>],
     pub(crate) packs: &'o mut BTreeMap<Arc<str>, Pack>,
+    pub(crate) plans: &'o Plans,
 }
 
 /// Which dialect it is.
@@ -50,9 +56,10 @@ pub(crate) struct Offer<'o> {
 enum Name {
     Ciris,
     Helppet,
+    Speech,
 }
 
-const NAMES: [(&str, Name); 2] = [("ciris", Name::Ciris), ("helppet", Name::Helppet)];
+const NAMES: [(&str, Name); 3] = [("ciris", Name::Ciris), ("helppet", Name::Helppet), ("speech", Name::Speech)];
 
 /// Reads the dialect; what is asked for below is that dialect's alone.
 pub(crate) fn read_dialect(root: &mut Section<'_>, offer: Offer<'_>) -> Option<Dialect> {
@@ -61,6 +68,7 @@ pub(crate) fn read_dialect(root: &mut Section<'_>, offer: Offer<'_>) -> Option<D
     match section.choice("name", &NAMES)? {
         Name::Ciris => ciris::read_ciris(section, offer).map(Dialect::Ciris),
         Name::Helppet => Some(Dialect::Helppet(helppet::read_helppet(section))),
+        Name::Speech => Some(Dialect::Speech(speech::read_speech(section, &offer))),
     }
 }
 
