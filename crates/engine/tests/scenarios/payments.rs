@@ -11,8 +11,9 @@ use engine::report::{
     RefundReport,
 };
 use engine::{
-    Asset, Collection, CollectionRequest, Command, Documents, Effect, EffectRecord, Ending, Heard, Micros, Money, OneTime,
-    OneTimeRequest, Pack, PayerChange, Payment, PaymentStep, PurchaseRequest, Refund, SpentPolicy, TopUpSettings, decide_documents,
+    Asset, Collection, CollectionRequest, Command, Documents, Effect, EffectRecord, Ending, Heard, Micros, Money,
+    OneTime, OneTimeRequest, Pack, PayerChange, Payment, PaymentStep, PurchaseRequest, Refund, SpentPolicy,
+    TopUpSettings, decide_documents,
 };
 use uuid::Uuid;
 

@@ -244,7 +244,11 @@ impl<'b> Fields<'b> {
     }
 
     /// An object of texts, where there is one: at most so many, with names and texts of at most so many characters.
-    pub(super) fn texts(&mut self, name: &str, (most, names, texts): (usize, usize, usize)) -> BTreeMap<String, String> {
+    pub(super) fn texts(
+        &mut self,
+        name: &str,
+        (most, names, texts): (usize, usize, usize),
+    ) -> BTreeMap<String, String> {
         if self.present(name).is_none() {
             return BTreeMap::new();
         }

@@ -304,7 +304,9 @@ fn kind(command: &Command) -> &'static str {
         Command::CaptureHold { .. } => "capture hold",
         Command::SettleHold { .. } => "settle hold",
         Command::ReleaseHold { .. } => "release hold",
-        Command::Purchase(_) | Command::StepPayment { .. } | Command::ChangePayer(_) => "collecting",
+        Command::Purchase(_) | Command::CollectOnce(_) | Command::StepPayment { .. } | Command::ChangePayer(_) => {
+            "collecting"
+        }
         Command::Subscribe(_)
         | Command::StepSubscription { .. }
         | Command::ReportSubscription(_)

@@ -30,7 +30,7 @@ use super::fields::Invalid;
 use super::spoken::Spoken;
 use super::{Body, Caller, Dialect, Query, Raw, Speaker};
 use crate::app::App;
-use crate::config::dialect::{Service, SpeechSettings};
+use crate::config::dialect::SpeechSettings;
 use crate::identity::IdentityError;
 
 /// The largest body that is read, in bytes.

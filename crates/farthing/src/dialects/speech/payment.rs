@@ -234,7 +234,11 @@ const fn status(payment: &Payment) -> Option<&'static str> {
         | PaymentState::RequiresPayment
         | PaymentState::RequiresAction
         | PaymentState::Canceled => {
-            if payment.failure.is_some() { Some("failed") } else { None }
+            if payment.failure.is_some() {
+                Some("failed")
+            } else {
+                None
+            }
         }
     }
 }

@@ -15,7 +15,8 @@ impl ToSchema for Problem {}
 impl PartialSchema for Problem {
     fn schema() -> RefOr<Schema> {
         let text = || ObjectBuilder::new().schema_type(Type::String);
-        let error = ObjectBuilder::new().schema_type(Type::Object).property("field", text()).property("message", text());
+        let error =
+            ObjectBuilder::new().schema_type(Type::Object).property("field", text()).property("message", text());
         let errors = ArrayBuilder::new().items(error);
         let problem = ObjectBuilder::new().schema_type(Type::Object).property("detail", text()).required("detail");
         let problem = problem.property("errors", errors);
@@ -54,7 +55,11 @@ fn add_problems(operation: &mut Operation, path: &str, open: bool) {
         (path.ends_with("/cancel-subscription"), "404", "There is no subscription"),
         (!open && !is_read, "409", "There is a subscription already, or the key was used for something else"),
         (has_body || open, "413", "The body is too large"),
-        (!open && !path.ends_with("-plans") && !path.ends_with("-status"), "422", "The request is not what it should be"),
+        (
+            !open && !path.ends_with("-plans") && !path.ends_with("-status"),
+            "422",
+            "The request is not what it should be",
+        ),
         (true, "503", "Nothing was done, or whether it was done is unknown; try again"),
     ] {
         let responses = &mut operation.responses.responses;

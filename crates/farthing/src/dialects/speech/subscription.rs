@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State as FromState;
 use axum::http::StatusCode;
@@ -28,6 +29,10 @@ use crate::dialects::fields::{self, Fields, Read};
 use crate::dialects::schema::Shape;
 use crate::service::{Answer, ServiceError};
 use crate::store::{CustomerRow, EffectEnd, EffectResult, Page};
+
+/// How often a repeat looks for what an earlier request is waiting for, and how many times.
+const LOOK: Duration = Duration::from_millis(50);
+const LOOKS: u32 = 200;
 
 /// A plan that a user wants to be on.
 #[derive(Debug)]
@@ -163,7 +168,14 @@ async fn begun_before(
     if !is_open || known.pending.is_some() {
         return Err(Refusal::AlreadySubscribed.into());
     }
-    created(speaker, user, known.id).await
+    // Whoever asked before may still be waiting for the provider.
+    for _ in 0..LOOKS {
+        match created(speaker, user, known.id).await {
+            Err(Failure::ProviderUnavailable) => tokio::time::sleep(LOOK).await,
+            created => return created,
+        }
+    }
+    Err(Failure::ProviderUnavailable)
 }
 
 /// Puts a card on file, to be used from then on; the provider's id of it there.
@@ -251,11 +263,16 @@ async fn first_payment(
     Ok(store.payment(&scope, (user.key.shard_key, payment)).await?.map(|row| row.payment))
 }
 
-/// Why the card on file was declined, where the first payment was tried with it.
+/// Why the card on file was declined, where the first payment was tried with it. A bank that asks has not declined it: the user
+/// answers in the browser.
 fn declined(subscription: &Subscription, payment: &Payment) -> Option<ProviderFailure> {
+    let asks = |failure: &ProviderFailure| {
+        let why = failure.decline_code.as_deref().unwrap_or(&failure.code);
+        why == "authentication_required" || &*failure.code == "authentication_required"
+    };
     let tried = subscription.method.is_some() || matches!(payment.collection, engine::Collection::OffSession { .. });
     let open = matches!(payment.state, PaymentState::RequiresPayment | PaymentState::Failed);
-    payment.failure.clone().filter(|_| tried && open)
+    payment.failure.clone().filter(|failure| tried && open && !asks(failure))
 }
 
 /// Ends a subscription now.

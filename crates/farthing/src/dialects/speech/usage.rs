@@ -53,8 +53,8 @@ impl ToSchema for NewUsage {}
 impl PartialSchema for NewUsage {
     fn schema() -> RefOr<Schema> {
         let shape = Shape::new().text("service_type", 1, 63).integer("usage_amount", 1).text("usage_unit", 1, 50);
-        let shape = shape.optional_text("idempotency_key", 255);
-        shape.schema(json!({
+        let shape = shape.optional_integer("resource_id", 0).optional_number("cost_per_unit");
+        shape.optional_text("idempotency_key", 255).schema(json!({
             "service_type": "transcription", "usage_amount": 5, "usage_unit": "minutes", "resource_id": 123
         }))
     }

@@ -7,7 +7,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use engine::{Command, CustomerChange, Profile};
 
-use super::{Caller, Failed, Failure, Speech, SpeechSettings, Speaker};
+use super::{Caller, Failed, Failure, Speaker, Speech, SpeechSettings};
 use crate::auth::{JwtError, Scope};
 use crate::event::validate_customer;
 use crate::identity::IdentityError;
