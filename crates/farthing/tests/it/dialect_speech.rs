@@ -339,7 +339,7 @@ async fn a_bank_that_asks_is_answered_in_the_browser() {
     assert_eq!(created["requires_action"], true, "{created}");
     let (status, intent) = sandbox.pay(text(&created, "client_secret"), "pm_card_threeDSecure2Required").await;
     assert_eq!((status, &intent["status"]), (200, &json!("requires_action")), "{intent}");
-    sandbox.answer_bank(&intent, "complete").await;
+    sandbox.answer_bank(&intent, "authorise").await;
     until_status(&app, JANE, "active").await;
     sandbox.stop().await;
 }
