@@ -16,6 +16,7 @@ use serde_json::json;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use super::plan::Features;
 use super::user::User;
 use super::{
     Body, Failed, Failure, Query, Speaker, Speech, SpeechSettings, State, answer, cents, failed, number_of,
@@ -197,6 +198,9 @@ pub(super) struct Overage {
     over: i64,
 }
 
+/// By service, for those of which the plan in force says how much a month includes.
+pub(super) type Overages = BTreeMap<String, Overage>;
+
 /// What a user used of each service in a period.
 pub(super) async fn used(
     speaker: &Speaker<SpeechSettings>,
@@ -249,9 +253,9 @@ pub(super) fn entitled(
     speaker: &Speaker<SpeechSettings>,
     row: &CustomerRow,
     used: &BTreeMap<String, Used>,
-) -> Result<(BTreeMap<Arc<str>, Feature>, BTreeMap<String, Overage>), Failure> {
+) -> Result<(Features, Overages), Failure> {
     let features = entitlements(speaker.spoken.catalog(), &row.customer, speaker.spoken.now())?.features;
-    let mut overage = BTreeMap::new();
+    let mut overage = Overages::new();
     for service in &speaker.settings.services {
         let feature = service.included.as_ref().and_then(|name| features.get(name));
         let Some(feature) = feature else { continue };
