@@ -421,3 +421,25 @@ fn crossed(before: Micros, after: Micros, limit: Micros) -> impl Iterator<Item =
         percent(before) < at && at <= percent(after)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_above_a_feature_is_told() {
+        let used = |quantity: i64| Micros::new(quantity * 1_000_000);
+        for (feature, quantity, over) in [
+            (Feature::Number(100), 99, 0),
+            (Feature::Number(100), 100, 0),
+            (Feature::Number(100), 130, 30),
+            (Feature::Number(0), 5, 5),
+            (Feature::Number(-1), 5, 5),
+            (Feature::Text("unlimited".into()), 1_000_000, 0),
+            (Feature::Flag(true), 5, 0),
+        ] {
+            assert_eq!(feature.excess(used(quantity)), Ok(used(over)), "{feature:?}");
+        }
+        assert_eq!(Feature::Number(i64::MAX).excess(used(1)), Err(Refusal::AmountOutOfRange));
+    }
+}

@@ -390,7 +390,13 @@ async fn a_card_that_is_declined_leaves_nothing_behind() {
 async fn the_price_decides_the_plan() {
     let (app, sandbox) = on_one().await;
     // The sandbox has the prices, each with its plan as lookup key.
-    let found = sandbox.get("/v1/prices?lookup_keys[]=enterprise_monthly").await;
+    let path = "/v1/prices?lookup_keys[]=enterprise_monthly";
+    let mut found = sandbox.get(path).await;
+    // They are made as soon as the server has begun.
+    while list(&found, "data").is_empty() {
+        tokio::time::sleep(Duration::from_millis(25)).await;
+        found = sandbox.get(path).await;
+    }
     assert_eq!(found["data"][0]["id"], "price_enterprise_monthly", "{found}");
     assert_eq!(found["data"][0]["unit_amount"], 29_999, "{found}");
     for (price, plan) in [
@@ -577,6 +583,34 @@ async fn a_key_records_once_and_begins_one_payment() {
         let long = "k".repeat(256);
         let long = request(app, JANE, "POST", "/record-usage").json(&json!({})).idempotency_key(&long).send().await;
         assert_invalid(&long);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_subscribes_once() {
+    on_both(async |app, sandbox| {
+        let body = |card: &str, plan: &str| {
+            let price = if plan == "pro_monthly" { "price_1234567890" } else { "price_basic_monthly" };
+            json!({"price_id": price, "plan_name": plan, "payment_method_id": card})
+        };
+        let keyed = |key: &str, card: &str, plan: &str| {
+            request(app, JANE, "POST", "/create-subscription").json(&body(card, plan)).idempotency_key(key).send()
+        };
+        // A key that was used for something declined says so again; another one begins anew.
+        for _ in 0..2 {
+            assert_detail(&keyed("first", "pm_card_chargeCustomerFail", "pro_monthly").await, 402);
+        }
+        let answers = join_all((0..6).map(|_| keyed("second", "pm_card_visa", "pro_monthly"))).await;
+        let made: BTreeSet<String> =
+            answers.iter().map(|answer| text(&answer.is(200), "subscription_id").to_owned()).collect();
+        assert_eq!(made.len(), 1, "{made:?}");
+        let again = keyed("second", "pm_card_visa", "pro_monthly").await.is(200);
+        assert_eq!((&again["requires_action"], &again["client_secret"]), (&json!(false), &Value::Null));
+        assert_detail(&keyed("second", "pm_card_visa", "basic_monthly").await, 409);
+        assert_detail(&keyed("third", "pm_card_visa", "pro_monthly").await, 409);
+        let paid = sandbox.all("payment_intents").await;
+        assert_eq!(paid.iter().filter(|intent| intent["status"] == "succeeded").count(), 1);
     })
     .await;
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State as FromState;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use engine::id::{Kind, PublicId};
+use engine::id::{Kind, PublicId, keyed_id};
 use engine::report::Failure as ProviderFailure;
 use engine::{
     CollectionRequest, Command, Effect, PayerChange, Payment, PaymentState, Plan, Refusal, SubscribeRequest,
@@ -23,10 +23,12 @@ use super::plan::{Features, kind};
 use super::usage::{Overage, Used, entitled, this_month, used};
 use super::user::User;
 use super::{
-    Body, Failed, Failure, Query, Speaker, Speech, SpeechSettings, State, answer, cents, failed, instant, said, whole,
+    Body, Failed, Failure, Query, Speaker, Speech, SpeechSettings, State, answer, cents, failed, instant,
+    operation_key, said, whole,
 };
 use crate::dialects::fields::{self, Fields, Read};
 use crate::dialects::schema::Shape;
+use crate::idempotency::fingerprint;
 use crate::service::{Answer, ServiceError};
 use crate::store::{CustomerRow, EffectEnd, EffectResult, Page};
 
@@ -42,6 +44,7 @@ pub(super) struct NewSubscription {
     plan_name: String,
     /// The provider's id of the card that it is paid with.
     payment_method_id: Option<String>,
+    idempotency_key: Option<String>,
 }
 
 impl ToSchema for NewSubscription {}
@@ -49,7 +52,8 @@ impl ToSchema for NewSubscription {}
 impl PartialSchema for NewSubscription {
     fn schema() -> RefOr<Schema> {
         let shape = Shape::new().text("price_id", 0, 255).text("plan_name", 1, 255);
-        shape.optional_text("payment_method_id", 255).schema(json!({
+        let shape = shape.optional_text("payment_method_id", 255).optional_text("idempotency_key", 255);
+        shape.schema(json!({
             "price_id": "price_1234567890", "plan_name": "pro_monthly", "payment_method_id": "pm_card_visa"
         }))
     }
@@ -60,7 +64,8 @@ impl Read for NewSubscription {
         let price_id = fields.required_text("price_id", 0..=255);
         let plan_name = fields.required_text("plan_name", 1..=255);
         let payment_method_id = fields.text("payment_method_id", 0..=255).filter(|method| !method.is_empty());
-        Some(Self { price_id: price_id?, plan_name: plan_name?, payment_method_id })
+        let idempotency_key = fields.text("idempotency_key", 0..=255).filter(|key| !key.is_empty());
+        Some(Self { price_id: price_id?, plan_name: plan_name?, payment_method_id, idempotency_key })
     }
 }
 
@@ -79,17 +84,22 @@ pub(super) struct Created {
 /// Subscribe to a plan
 ///
 /// The price has to be the plan's. With a card the first period is paid at once; without one, or where the bank asks, the user
-/// goes on with `client_secret`. Asking again for a plan whose first payment is open answers the same.
+/// goes on with `client_secret`. Asking again for a plan whose first payment is open answers the same, and so does the same
+/// `Idempotency-Key`, or `idempotency_key`.
 #[utoipa::path(post, path = "/payments/create-subscription", operation_id = "create_subscription", tag = "subscriptions", request_body = NewSubscription,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Your key for this subscription")),
     responses((status = 200, body = Created)))]
 pub(super) async fn create(
     FromState(speaker): State,
     user: User,
+    headers: HeaderMap,
     Body(body, _): Body<Speech, NewSubscription>,
 ) -> Result<Response, Failed<Speech>> {
     let failed = failed("create subscription");
     let plan = plan_of(&speaker, &body)?;
-    let created = subscribe(&speaker, &user, &plan, body.payment_method_id.as_deref()).await.map_err(failed)?;
+    let key = operation_key(&headers, body.idempotency_key.as_ref())?;
+    let wanted = (&*plan, body.payment_method_id.as_deref(), key);
+    let created = subscribe(&speaker, &user, wanted).await.map_err(failed)?;
     Ok(answer(created))
 }
 
@@ -114,20 +124,30 @@ fn plan_of(speaker: &Speaker<SpeechSettings>, body: &NewSubscription) -> Result<
 async fn subscribe(
     speaker: &Speaker<SpeechSettings>,
     user: &User,
-    plan: &Plan,
-    method: Option<&str>,
+    (plan, method, key): (&Plan, Option<&str>, Option<String>),
 ) -> Result<Created, Failure> {
     let spoken = &speaker.spoken;
     spoken.require_provider()?;
     let row = user.find_or_create(speaker).await?;
+    let keyed = |key: &String| keyed_id(&user.key.tenant, &user.key.external_id, "subscription", key);
+    let operation = key.as_ref().map(|key| (keyed(key), fingerprint(&plan.name)));
+    if let Some((id, _)) = operation
+        && let Some(known) = look_up(speaker, user, id).await?
+    {
+        return repeated(speaker, user, plan, &known).await;
+    }
     if let Some(known) = row.customer.state.subscriptions.last() {
-        return begun_before(speaker, user, plan, known).await;
+        match begun_before(speaker, user, plan, known).await {
+            // Nobody was there any more to end it.
+            Err(Failure::Declined(_)) => end(speaker, user, known.id).await?,
+            begun => return begun,
+        }
     }
     let method = match method {
         Some(method) => Some(attach(speaker, user, method).await?),
         None => None,
     };
-    let id = spoken.app.clock.new_id();
+    let id = operation.map_or_else(|| spoken.app.clock.new_id(), |(id, _)| id);
     let request = SubscribeRequest {
         id,
         plan: plan.name.clone(),
@@ -138,7 +158,7 @@ async fn subscribe(
         collection: method.map(|method| CollectionRequest::OnFile(Some(method))),
         by_invoice: false,
     };
-    let done = match spoken.execute(&user.key, Command::Subscribe(request), None).await {
+    let done = match spoken.execute(&user.key, Command::Subscribe(request), operation).await {
         // Another request was quicker.
         Err(ServiceError::Refused(Refusal::AlreadySubscribed)) => {
             let row = user.find_or_create(speaker).await?;
@@ -168,9 +188,26 @@ async fn begun_before(
     if !is_open || known.pending.is_some() {
         return Err(Refusal::AlreadySubscribed.into());
     }
-    // Whoever asked before may still be waiting for the provider.
+    when_answered(speaker, user, known.id).await
+}
+
+/// The subscription that a key has made before.
+async fn repeated(
+    speaker: &Speaker<SpeechSettings>,
+    user: &User,
+    plan: &Plan,
+    known: &Subscription,
+) -> Result<Created, Failure> {
+    if known.terms.plan != plan.name {
+        return Err(Refusal::OperationKeyReused.into());
+    }
+    when_answered(speaker, user, known.id).await
+}
+
+/// How a subscription stands that was asked for before: whoever asked may still be waiting for the provider.
+async fn when_answered(speaker: &Speaker<SpeechSettings>, user: &User, id: Uuid) -> Result<Created, Failure> {
     for _ in 0..LOOKS {
-        match created(speaker, user, known.id).await {
+        match created(speaker, user, id).await {
             Err(Failure::ProviderUnavailable) => tokio::time::sleep(LOOK).await,
             created => return created,
         }
@@ -223,7 +260,8 @@ async fn created(speaker: &Speaker<SpeechSettings>, user: &User, id: Uuid) -> Re
         });
     }
     let requires_action = subscription.state == SubscriptionState::Incomplete;
-    let payment = if requires_action { first_payment(speaker, user, &subscription).await? } else { None };
+    let is_unpaid = requires_action || subscription.state.has_ended();
+    let payment = if is_unpaid { first_payment(speaker, user, &subscription).await? } else { None };
     if let Some(failure) = payment.as_ref().and_then(|payment| declined(&subscription, payment)) {
         return Err(Failure::Declined(failure));
     }
@@ -231,7 +269,9 @@ async fn created(speaker: &Speaker<SpeechSettings>, user: &User, id: Uuid) -> Re
     Ok(Created {
         success: true,
         subscription_id: Some(subscription.reference.as_deref().map_or_else(own_id, str::to_owned)),
-        client_secret: payment.and_then(|payment| payment.client_secret.as_deref().map(str::to_owned)),
+        client_secret: payment
+            .filter(|_| requires_action)
+            .and_then(|payment| payment.client_secret.as_deref().map(str::to_owned)),
         requires_action,
         message: if requires_action {
             "Subscription created; the first payment has to be confirmed"
@@ -242,9 +282,13 @@ async fn created(speaker: &Speaker<SpeechSettings>, user: &User, id: Uuid) -> Re
 }
 
 async fn find(speaker: &Speaker<SpeechSettings>, user: &User, id: Uuid) -> Result<Subscription, Failure> {
+    look_up(speaker, user, id).await?.ok_or(Failure::Unavailable)
+}
+
+async fn look_up(speaker: &Speaker<SpeechSettings>, user: &User, id: Uuid) -> Result<Option<Subscription>, Failure> {
     let spoken = &speaker.spoken;
     let found = spoken.app.store.subscription(&spoken.scope(), (user.key.shard_key, id)).await?;
-    found.map(|row| row.value).ok_or(Failure::Unavailable)
+    Ok(found.map(|row| row.value))
 }
 
 /// The payment that a subscription begins with.
@@ -271,7 +315,7 @@ fn declined(subscription: &Subscription, payment: &Payment) -> Option<ProviderFa
         why == "authentication_required" || &*failure.code == "authentication_required"
     };
     let tried = subscription.method.is_some() || matches!(payment.collection, engine::Collection::OffSession { .. });
-    let open = matches!(payment.state, PaymentState::RequiresPayment | PaymentState::Failed);
+    let open = matches!(payment.state, PaymentState::RequiresPayment | PaymentState::Failed | PaymentState::Canceled);
     payment.failure.clone().filter(|failure| tried && open && !asks(failure))
 }
 
