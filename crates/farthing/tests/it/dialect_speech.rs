@@ -728,6 +728,30 @@ async fn what_the_provider_tells_late_or_twice_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_was_made_elsewhere_counts() {
+    let (app, sandbox) = on_one().await;
+    // A user that was known before, with a customer and a plan at the provider.
+    post(&app, JANE, "/create-payment-intent", json!({"amount": 100})).await.is(200);
+    let customer = text(&sandbox.all("customers").await[0], "id").to_owned();
+    let attach = "/v1/payment_methods/pm_card_visa/attach";
+    let (_, card) = sandbox.post(attach, &[("customer", &customer)]).await;
+    let form = [
+        ("customer", &*customer),
+        ("items[0][price]", "price_basic_monthly"),
+        ("default_payment_method", text(&card, "id")),
+    ];
+    let (made, there) = sandbox.post("/v1/subscriptions", &form).await;
+    assert_eq!((made, &there["status"]), (200, &json!("active")), "{there}");
+    let told = until_status(&app, JANE, "active").await;
+    assert_eq!((&told["plan_name"], &told["overage"]["sms"]["limit"]), (&json!("basic_monthly"), &json!(500)));
+    assert_detail(&subscribe(&app, JANE, "pro_monthly", None).await, 409);
+    // It is ended there as well.
+    request(&app, JANE, "POST", "/cancel-subscription?at_period_end=false").send().await.is(200);
+    assert_eq!(sandbox.all("subscriptions").await.len(), 0);
+    sandbox.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_that_cannot_be_collected_is_past_due() {
     on_both(async |app, sandbox| {
         subscribe(app, JANE, "pro_monthly", Some("pm_card_visa")).await.is(200);

@@ -127,7 +127,7 @@ async fn begin(
     let command = Command::CollectOnce(OneTimeRequest {
         id,
         amount: Money { minor: body.amount, currency: Asset::new(&body.currency) },
-        one_time: OneTime { description: Arc::from(body.description), metadata: user.notes(body.metadata) },
+        one_time: OneTime { description: Arc::from(body.description), metadata: user.notes(&row, body.metadata) },
         collection: CollectionRequest::By(Collection::OnSession { save_method: false }),
     });
     let done = spoken.execute(&user.key, command, operation).await?;

@@ -49,11 +49,6 @@ impl User {
         self.server.is_some_and(|scope| scope.allows(needed))
     }
 
-    /// What the product itself calls the user.
-    pub(super) fn own_id(&self) -> &str {
-        self.profile.metadata.get("user_id").map_or(&*self.key.external_id, String::as_str)
-    }
-
     /// Its customer, where there is one yet.
     pub(super) async fn find(&self, speaker: &Speaker<SpeechSettings>) -> Result<Option<CustomerRow>, Failure> {
         Ok(speaker.spoken.customer(&self.key).await?)
@@ -73,9 +68,11 @@ impl User {
         Ok(row)
     }
 
-    /// The caller's notes on a payment, with whose it is, which nobody else says.
-    pub(super) fn notes(&self, mut notes: BTreeMap<String, String>) -> BTreeMap<String, String> {
-        notes.insert("user_id".to_owned(), self.own_id().to_owned());
+    /// The caller's notes on a payment, with whose it is: the product's own id of the user, where the token says it. The e-mail
+    /// address would be there still when the user is to be forgotten.
+    pub(super) fn notes(&self, row: &CustomerRow, mut notes: BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let own_id = self.profile.metadata.get("user_id").cloned();
+        notes.insert("user_id".to_owned(), own_id.unwrap_or_else(|| row.customer.id.to_string()));
         notes
     }
 }
