@@ -151,7 +151,8 @@ async fn the_document_as_it_is_written() {
         subscribe_and_use(app).await;
         app.clock.advance(60);
         let told = pay_once(app, sandbox).await;
-        // The webhook, which has come already, and comes once more.
+        // The webhook, which has come already, and comes once more; what came too early is tried again meanwhile.
+        app.clock.advance(3600);
         let event = event(sandbox, "invoice.payment_succeeded").await.to_string();
         for _ in 0..2 {
             let taken = webhook(app, &event, WEBHOOK_SECRET).send().await.is(200);
@@ -695,6 +696,7 @@ async fn what_the_provider_tells_late_or_twice_changes_nothing() {
         let at_once = request(app, JANE, "POST", "/cancel-subscription?at_period_end=false");
         at_once.send().await.is(200);
         // Everything once more, backwards: an older state takes the place of none, and nothing is paid twice.
+        app.clock.advance(3600);
         let mut events = sandbox.events().await;
         events.reverse();
         for event in &events {
@@ -707,6 +709,7 @@ async fn what_the_provider_tells_late_or_twice_changes_nothing() {
         // A payment of nothing to do with the subscription does not make it past due.
         let intent = post(app, JOHN, "/create-payment-intent", json!({"amount": 100})).await.is(200);
         sandbox.pay(text(&intent, "client_secret"), "pm_card_chargeDeclined").await;
+        app.clock.advance(3600);
         let failed = event(sandbox, "payment_intent.payment_failed").await.to_string();
         webhook(app, &failed, WEBHOOK_SECRET).send().await.is(200);
         assert_eq!(status(app, JOHN).await["status"], "active");
@@ -998,6 +1001,53 @@ async fn a_provider_that_is_down_is_told_and_what_was_asked_is_done_later() {
     kinds.sort_by_key(|amount| amount.as_i64());
     assert_eq!(kinds, [json!(100), json!(9999), json!(9999)]);
     crate::books::assert_balanced(&*app.app.store).await;
+    sandbox.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_lost_on_the_way_makes_nothing_twice() {
+    on_both(async |app, sandbox| {
+        let later = async |app: &TestApp| {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            app.clock.advance(600);
+        };
+        for (kind, user) in [("timeout_after", JANE), ("error_after", JOHN)] {
+            sandbox.fault(json!({"kind": kind, "method": "POST", "path": "/v1/subscriptions", "times": 1})).await;
+            let ((), created) = tokio::join!(later(app), subscribe(app, user, "pro_monthly", Some("pm_card_visa")));
+            assert_eq!(created.is(200)["requires_action"], false);
+            assert_eq!(status(app, user).await["status"], "active");
+        }
+        assert_eq!(sandbox.all("customers").await.len(), 2);
+        assert_eq!(sandbox.all("subscriptions").await.len(), 2);
+        let paid = sandbox.all("payment_intents").await;
+        assert_eq!(paid.iter().filter(|intent| intent["status"] == "succeeded").count(), 2, "{paid:?}");
+        // A server that begins on the same database knows all of it.
+        let other = app.another().await;
+        assert_eq!(status(&other, JANE).await, status(app, JANE).await);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_cannot_be_applied_yet_is_asked_for_again() {
+    let (app, sandbox) = on_one().await;
+    let created = subscribe(&app, JANE, "pro_monthly", None).await.is(200);
+    // The provider tells of the payment and then does not answer.
+    for path in ["/v1/invoices/*", "/v1/subscriptions/*"] {
+        sandbox.fault(json!({"kind": "error_before", "method": "GET", "path": path, "times": 100_000})).await;
+    }
+    sandbox.pay(text(&created, "client_secret"), "pm_card_visa").await;
+    let told = event(&sandbox, "invoice.payment_succeeded").await.to_string();
+    let answer = webhook(&app, &told, WEBHOOK_SECRET).send().await;
+    assert_eq!(assert_detail(&answer, 503), "Webhook processing failed");
+    assert_eq!(status(&app, JANE).await["status"], "incomplete");
+    sandbox.mend().await;
+    app.clock.advance(3600);
+    until_status(&app, JANE, "active").await;
+    for _ in 0..2 {
+        webhook(&app, &told, WEBHOOK_SECRET).send().await.is(200);
+    }
+    assert_eq!(history(&app, JANE).await.len(), 1);
     sandbox.stop().await;
 }
 
