@@ -110,8 +110,8 @@ pub enum Refusal {
     /// The operation key was used before, for something else.
     #[error("this operation key was used before with another body; use a new key for a new operation")]
     OperationKeyReused,
-    /// A sum does not fit the ledger.
-    #[error("the amount does not fit the ledger")]
+    /// A sum does not fit the ledger, or is none that can be collected.
+    #[error("the amount is too small or too large")]
     AmountOutOfRange,
     /// A customer may have only so many open grants.
     #[error("the customer has {limit} open grants, which is the most")]
