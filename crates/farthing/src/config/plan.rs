@@ -148,13 +148,9 @@ fn read_booked(section: &mut Section<'_>, add_ons: &AddOns, currency: Option<&As
 
 /// The provider's price, where the provider renews the plan.
 fn read_provider_price(section: &mut Section<'_>, surroundings: &PlanSurroundings<'_>) -> Option<Arc<str>> {
-    if section.has("provider_price") {
-        let problem = "plan has both `provider_price` and `provider_price_env`";
-        section.refuse("provider_price_env", problem, "leave one out: it is written here, or in the environment");
-        return written_price(section, "plan");
-    }
+    let written = if section.has("provider_price") { written_price(section, "plan") } else { None };
     let remedy = "set it to the provider's id of the price";
-    variable(section, "provider_price_env", (surroundings.mode, remedy)).map(Arc::from)
+    variable(section, "provider_price_env", (surroundings.mode, remedy)).map(Arc::from).or(written)
 }
 
 /// The provider's price as it stands in the file.

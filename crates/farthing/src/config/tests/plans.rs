@@ -108,7 +108,11 @@ fn a_provider_price_is_written_or_in_the_environment() {
     let live = plan("provider_price_env = \"NOT_SET\"").replacen("currency", "mode = \"live\"\ncurrency", 1);
     assert_snapshot!(mistakes(&live), @"acme.toml:14:22: the environment variable `NOT_SET` is not set; set it to the provider's id of the price");
     assert_snapshot!(mistakes(&plan("provider_price_env = \"price_1\"")), @r#"acme.toml:13:22: `provider_price_env` is not the name of an environment variable; it is the variable's name in capitals, as in `provider_price_env = "STRIPE_KEY"`, never what it holds"#);
-    assert_snapshot!(mistakes(&plan(&format!("provider_price = \"price_1\"\n{named}"))), @"acme.toml:14:1: plan has both `provider_price` and `provider_price_env`; leave one out: it is written here, or in the environment");
+    // What is written counts where the environment says nothing.
+    let both = only("provider_price = \"price_1\"\nprovider_price_env = \"NOT_SET\"");
+    assert_eq!(both.provider_price.as_deref(), Some("price_1"));
+    let both = only(&format!("provider_price = \"price_1\"\n{named}"));
+    assert_eq!(both.provider_price.as_deref(), Some("price_of_the_tests"));
 }
 
 #[test]
