@@ -3,7 +3,7 @@
 use axum::extract::State as FromState;
 use axum::response::Response;
 use engine::payer::Payer;
-use engine::report::{self, Failure as ProviderFailure};
+use engine::report;
 use engine::{Command, Effect, PayerChange};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -71,19 +71,9 @@ pub(super) async fn await_payer(
     }
     match speaker.spoken.wait_for(&practice.key, &done, wanted).await? {
         Some(EffectResult { end: EffectEnd::Done, result }) => Ok(result),
-        Some(EffectResult { end: EffectEnd::Failed, result }) => Err(refused(result.as_deref())),
+        Some(EffectResult { end: EffectEnd::Failed, result }) => Err(Failure::of_effect(result.as_deref())),
         None => Err(Failure::ProviderUnavailable),
     }
-}
-
-/// Why the provider refused, as the outbox keeps it.
-fn refused(result: Option<&str>) -> Failure {
-    #[derive(Deserialize)]
-    struct Kept {
-        failure: ProviderFailure,
-    }
-    let kept: Option<Kept> = result.and_then(|text| serde_json::from_str(text).ok());
-    kept.map_or(Failure::ProviderUnavailable, |kept| Failure::Declined(kept.failure))
 }
 
 /// What the practice's browser needs to put a card on file.
