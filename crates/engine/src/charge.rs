@@ -13,6 +13,7 @@ use crate::id::operation_id;
 use crate::invoice::Unbilled;
 use crate::ledger::{Account, EntryKind};
 use crate::money::{Asset, Micros, Rounding};
+use crate::period::month_of;
 use crate::price::Price;
 use crate::rating::rate;
 use crate::refusal::Refusal;
@@ -254,8 +255,11 @@ impl<'a> Draft<'a> {
         quantity: Micros,
         (asset, amount, short): (&Asset, Micros, Micros),
     ) -> Result<Timestamp, Refusal> {
-        let period = self.counting_start(request.occurred_at)?;
+        let mut period = self.counting_start(request.occurred_at)?;
         self.count_spending(asset, period, short)?;
+        if self.catalog.billing.usage_invoices.by_month_alone() {
+            period = month_of(request.occurred_at, &self.catalog.time_zone)?.start;
+        }
         if asset.currency().is_some() {
             self.expect_usage_invoice()?;
         }

@@ -250,6 +250,9 @@ pub struct OpenInvoice {
     /// What earlier invoices left to it; below zero in the customer's favour.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub carried_in: i64,
+    /// Whether the provider has it as an invoice of its own, by the latest payment.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_provider: bool,
     /// How it stands.
     pub standing: Standing,
 }

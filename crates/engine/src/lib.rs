@@ -64,7 +64,7 @@ pub use ledger::{Account, Entry, EntryKind};
 pub use money::{Asset, Micros, Money, Rounding};
 pub use notice::{Notice, NoticeRecord};
 pub use payer::{Payer, PayerChange};
-pub use payment::{Collection, FeePayment, Heard, Payment, PaymentState, PaymentStep, Purpose};
+pub use payment::{Collection, FeePayment, Heard, Payment, PaymentState, PaymentStep, ProviderInvoice, Purpose};
 pub use period::{Interval, IntervalUnit, Period};
 pub use plan::{AddOn, Allowance, Plan, Plans};
 pub use preview::{Preview, preview};

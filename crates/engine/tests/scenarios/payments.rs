@@ -61,10 +61,18 @@ impl Story {
                 collection: collection(words),
             }),
             ["provider", "subscription", ..] => return self.bill(operation, words),
-            ["provider", name, heard @ ("made" | "says" | "answers"), progress] => {
+            ["provider", name, heard @ ("made" | "says" | "answers" | "tried"), progress] => {
                 let payment = self.payment(name)?;
-                let report = self.report(payment, words, progress)?;
-                self.step(name, PaymentStep::Report(read_heard(heard), Box::new(report)))
+                let report = Box::new(self.report(payment, words, progress)?);
+                let invoice = payment.provider_invoice.is_some().then(|| words.options.get("invoice"));
+                let heard = read_heard(heard);
+                self.step(name, match invoice {
+                    Some(invoice) => {
+                        let invoice = invoice.map_or_else(|| format!("in_{name}").into(), |own| Arc::from(*own));
+                        PaymentStep::ReportInvoice(heard, invoice, report)
+                    }
+                    None => PaymentStep::Report(heard, report),
+                })
             }
             ["provider", "lists", name, reference, amount, progress] => {
                 let mut report = self.report(self.payment(name)?, words, "paid")?;
@@ -282,6 +290,7 @@ impl Story {
         let text = match &record.effect {
             Effect::CreatePayment { payment } => format!("make payment {}", named(payment)),
             Effect::ObservePayment { payment } => format!("ask about payment {}", named(payment)),
+            Effect::CollectInvoice { payment, method } => format!("collect {} again with {method}", named(payment)),
             Effect::CancelPayment { payment } => format!("end payment {}", named(payment)),
             Effect::CreateRefund { payment, refund } => {
                 format!("make refund {} of payment {}", named(refund), named(payment))
@@ -353,6 +362,7 @@ pub(crate) fn read_heard(word: &str) -> Heard {
     match word {
         "made" => Heard::Made,
         "answers" => Heard::Asked,
+        "tried" => Heard::Tried,
         _ => Heard::Told,
     }
 }
