@@ -66,13 +66,16 @@ impl Story {
                 let report = Box::new(self.report(payment, words, progress)?);
                 let invoice = payment.provider_invoice.is_some().then(|| words.options.get("invoice"));
                 let heard = read_heard(heard);
-                self.step(name, match invoice {
-                    Some(invoice) => {
-                        let invoice = invoice.map_or_else(|| format!("in_{name}").into(), |own| Arc::from(*own));
-                        PaymentStep::ReportInvoice(heard, invoice, report)
-                    }
-                    None => PaymentStep::Report(heard, report),
-                })
+                self.step(
+                    name,
+                    match invoice {
+                        Some(invoice) => {
+                            let invoice = invoice.map_or_else(|| format!("in_{name}").into(), |own| Arc::from(*own));
+                            PaymentStep::ReportInvoice(heard, invoice, report)
+                        }
+                        None => PaymentStep::Report(heard, report),
+                    },
+                )
             }
             ["provider", "lists", name, reference, amount, progress] => {
                 let mut report = self.report(self.payment(name)?, words, "paid")?;

@@ -2,6 +2,7 @@
 
 mod ciris;
 mod helppet;
+mod orgvoice;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use super::tenant::Mode;
 
 pub use ciris::CirisSettings;
 pub use helppet::HelppetSettings;
+pub use orgvoice::OrgvoiceSettings;
 
 /// The dialect that a tenant speaks. Its settings say which parts of the catalog are meant by its words, and nothing about
 /// money: that is the catalog's.
@@ -23,6 +25,8 @@ pub enum Dialect {
     Ciris(CirisSettings),
     /// `/api/v1/stripe`: credits and payment methods of a practice.
     Helppet(HelppetSettings),
+    /// `/api/billing`: subscriptions of organisations, and invoices of the words they use.
+    Orgvoice(OrgvoiceSettings),
 }
 
 impl Dialect {
@@ -32,6 +36,7 @@ impl Dialect {
         match self {
             Self::Ciris(_) => "ciris",
             Self::Helppet(_) => "helppet",
+            Self::Orgvoice(_) => "orgvoice",
         }
     }
 }
@@ -50,9 +55,10 @@ pub(crate) struct Offer<'o> {
 enum Name {
     Ciris,
     Helppet,
+    Orgvoice,
 }
 
-const NAMES: [(&str, Name); 2] = [("ciris", Name::Ciris), ("helppet", Name::Helppet)];
+const NAMES: [(&str, Name); 3] = [("ciris", Name::Ciris), ("helppet", Name::Helppet), ("orgvoice", Name::Orgvoice)];
 
 /// Reads the dialect; what is asked for below is that dialect's alone.
 pub(crate) fn read_dialect(root: &mut Section<'_>, offer: Offer<'_>) -> Option<Dialect> {
@@ -61,6 +67,7 @@ pub(crate) fn read_dialect(root: &mut Section<'_>, offer: Offer<'_>) -> Option<D
     match section.choice("name", &NAMES)? {
         Name::Ciris => ciris::read_ciris(section, offer).map(Dialect::Ciris),
         Name::Helppet => Some(Dialect::Helppet(helppet::read_helppet(section))),
+        Name::Orgvoice => orgvoice::read_orgvoice(section, &offer).map(Dialect::Orgvoice),
     }
 }
 

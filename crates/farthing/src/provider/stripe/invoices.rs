@@ -157,6 +157,33 @@ impl Invoices for Stripe {
         calls.end(outcome)
     }
 
+    async fn collect(&self, operation: &OperationKey, reference: &str, method: &str) -> Exchanged<InvoiceReport> {
+        let mut calls = self.client.calls("collect_invoice");
+        let outcome = pay(&mut calls, operation, reference, method).await;
+        calls.end(outcome)
+    }
+
+    async fn find(&self, customer: &str, id: &str) -> Exchanged<Option<InvoiceReport>> {
+        let mut calls = self.client.calls("find_invoice");
+        let form = Form::new().with("customer", customer);
+        let is_it = |invoice: &Invoice| own_id(&invoice.metadata, INVOICE_KEY).as_deref() == Some(id);
+        let outcome = match calls.first("/v1/invoices", form, is_it).await {
+            Ok(Some(found)) => fetch(&mut calls, &found.id).await.and_then(|invoice| invoice.report().map(Some)),
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        };
+        calls.end(outcome)
+    }
+
+    async fn discard(&self, reference: &str) -> Exchanged<()> {
+        let mut calls = self.client.calls("discard_invoice");
+        let outcome = match object_path("invoices", reference, "") {
+            Ok(path) => calls.delete::<Identified>(&path, Form::new()).await.map(|_| ()),
+            Err(error) => Err(error.into()),
+        };
+        calls.end(outcome)
+    }
+
     async fn get(&self, reference: &str) -> Exchanged<InvoiceReport> {
         let mut calls = self.client.calls("get_invoice");
         let current = fetch(&mut calls, reference).await;
@@ -194,6 +221,9 @@ async fn create(
         .with("currency", &currency)
         .with("auto_advance", false)
         .with("pending_invoice_items_behavior", "exclude")
+        .with("description", &invoice.description)
+        .with("metadata[period_start]", invoice.period.0)
+        .with("metadata[period_end]", invoice.period.1)
         .with(format!("metadata[{INVOICE_KEY}]"), &invoice.id);
     let made: Identified = calls.post("/v1/invoices", form, &operation.step("invoice")).await?;
     if let Err(error) = fill_and_finalize(calls, operation, invoice, &made.id, &currency).await {
@@ -205,14 +235,23 @@ async fn create(
         return Err(error);
     }
     let current = fetch(calls, &made.id).await?;
-    // A total of nothing is paid as soon as it is final.
-    if !invoice.collect || !current.is("open") {
-        return current.report();
+    match &invoice.method {
+        Some(method) if current.is("open") => pay(calls, &operation.step("pay"), &made.id, method).await,
+        // A total of nothing is paid as soon as it is final.
+        _ => current.report(),
     }
-    let path = object_path("invoices", &made.id, "/pay")?;
-    match calls.post::<Identified>(&path, Form::new(), &operation.step("pay")).await {
-        // Declined: the invoice stays open, and says so.
-        Ok(_) | Err(CallError::Refused(_)) => fetch(calls, &made.id).await?.report(),
+}
+
+/// Tries to pay an open invoice without its customer. What is declined stays open, and says so.
+async fn pay(
+    calls: &mut Calls<'_>,
+    operation: &OperationKey,
+    reference: &str,
+    method: &str,
+) -> Result<InvoiceReport, CallError> {
+    let form = Form::new().with("payment_method", method).with("off_session", true);
+    match calls.post::<Identified>(&object_path("invoices", reference, "/pay")?, form, operation).await {
+        Ok(_) | Err(CallError::Refused(_)) => fetch(calls, reference).await?.report(),
         Err(error) => Err(error),
     }
 }
@@ -256,6 +295,7 @@ async fn void(calls: &mut Calls<'_>, operation: &OperationKey, reference: &str) 
 #[cfg(test)]
 mod tests {
     use engine::Asset;
+    use jiff::Timestamp;
     use serde_json::{Value, json};
 
     use super::super::script::{Script, error, key};
@@ -302,8 +342,10 @@ mod tests {
             id: "inv-1".to_owned(),
             customer: "cus_1".into(),
             currency: Asset::new("USD"),
+            description: "Usage".to_owned(),
+            period: (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH),
             lines: vec![("Minutes".to_owned(), 1500), ("Numbers".to_owned(), 499)],
-            collect: true,
+            method: Some("pm_1".into()),
         }
     }
 
@@ -322,10 +364,12 @@ mod tests {
         assert_eq!(steps, expected);
         assert_eq!(
             script.body(0),
-            "customer=cus_1&currency=usd&auto_advance=false&pending_invoice_items_behavior=exclude\
+            "customer=cus_1&currency=usd&auto_advance=false&pending_invoice_items_behavior=exclude&description=Usage\
+             &metadata[period_start]=1970-01-01T00:00:00Z&metadata[period_end]=1970-01-01T00:00:00Z\
              &metadata[farthing_invoice]=inv-1"
         );
         assert_eq!(script.body(2), "customer=cus_1&invoice=in_1&currency=usd&amount=499&description=Numbers");
+        assert_eq!(script.body(5), "payment_method=pm_1&off_session=true");
     }
 
     #[tokio::test]
@@ -349,6 +393,25 @@ mod tests {
         let outcome = Invoices::create(&script.serve().await, &key(), &order()).await.outcome;
         assert!(matches!(outcome, Err(ProviderError::Rejected(_))), "{outcome:?}");
         assert_eq!(script.lines(), ["POST /v1/invoices", "POST /v1/invoiceitems", "DELETE /v1/invoices/in_1"]);
+    }
+
+    #[tokio::test]
+    async fn an_invoice_that_is_settled_is_not_collected_again() {
+        let refused = error("invalid_request_error", None);
+        let script = Script::default().then(400, &[], &refused).then(200, &[], &invoice("paid"));
+        let report = script.serve().await.collect(&key(), "in_1", "pm_1").await.outcome.unwrap();
+        assert_eq!((&*report.state, report.paid), ("paid", 1999));
+    }
+
+    #[tokio::test]
+    async fn an_invoice_is_found_by_our_id() {
+        let mine = json!({"metadata": {"farthing_invoice": "inv-1"}});
+        let mut found = invoice("draft");
+        found.as_object_mut().unwrap().extend(mine.as_object().unwrap().clone());
+        let list = json!({"object": "list", "data": [invoice("open"), found], "has_more": false});
+        let script = Script::default().then(200, &[], &list).then(200, &[], &found);
+        let found = Invoices::find(&script.serve().await, "cus_1", "inv-1").await.outcome.unwrap().unwrap();
+        assert_eq!((&*found.state, found.id.as_deref()), ("draft", Some("inv-1")));
     }
 
     #[tokio::test]
