@@ -40,6 +40,7 @@ mod cli_verify;
 mod databases;
 mod dialect_ciris;
 mod dialect_helppet;
+mod dialect_orgvoice;
 mod differential;
 mod freshness;
 mod harness;

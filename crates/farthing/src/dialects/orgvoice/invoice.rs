@@ -10,13 +10,15 @@ use engine::{Command, Effect, FeePayment, InvoiceState, LineKind, Micros, Paymen
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use serde::Serialize;
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::organisation::{Member, whole};
 use super::plan::currency;
 use super::{Caller, Failed, Failure, Orgvoice, OrgvoiceSettings, Query, Speaker, State, answer, instant};
 use crate::dialects::fields::{Fields, Read};
-use crate::store::{BillingRow, CustomerRow, Page, PaymentRow};
+use crate::dialects::spoken::{LOOK, PROVIDER_WAIT};
+use crate::store::{BillingRow, CustomerRow, OperationRef, Page, PaymentRow};
 
 /// How many invoices are told when the request does not say, and at the most.
 const USUAL: i64 = 10;
@@ -187,6 +189,22 @@ pub(super) async fn list(
     Ok(answer(invoices))
 }
 
+/// Waits until the provider has the invoice that collects a payment, or would not have it.
+async fn await_provider(speaker: &Speaker<OrgvoiceSettings>, payment: OperationRef) -> Result<(), Failure> {
+    let (store, scope) = (&speaker.spoken.app.store, speaker.spoken.scope());
+    let deadline = Instant::now() + PROVIDER_WAIT;
+    loop {
+        let payment = store.payment(&scope, payment).await?.ok_or(Failure::Unavailable)?.payment;
+        let is_kept = payment.provider_invoice.is_some_and(|kept| kept.reference.is_some());
+        match payment.failure {
+            _ if is_kept => return Ok(()),
+            Some(failure) if payment.state.has_ended() => return Err(Failure::Declined(failure)),
+            _ if Instant::now() >= deadline => return Err(Failure::ProviderUnavailable),
+            _ => tokio::time::sleep(LOOK).await,
+        }
+    }
+}
+
 /// What came of asking for an invoice.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Generated {
@@ -214,10 +232,9 @@ pub(super) async fn generate(
     let Some(made) = spoken.app.store.invoice(&spoken.scope_of(&row), (key.shard_key, id)).await? else {
         return Ok(answer(Generated { message: "No usage charges for current period", invoice_id: None }));
     };
-    let standing = &made.value.standing;
-    if let Some(payment) = standing.payment {
-        let makes_it = |effect: &Effect| matches!(effect, Effect::CreatePayment { payment: made } if *made == payment);
-        spoken.wait_for(key, &done, makes_it).await?;
+    if let Some(payment) = made.value.standing.payment {
+        spoken.wait_for(key, &done, |effect| matches!(effect, Effect::CreatePayment { .. })).await?;
+        await_provider(&speaker, (key.shard_key, payment)).await?;
         tracing::info!(event = "usage_invoice_created", organisation = &*key.external_id, invoice = %id);
     }
     Ok(answer(Generated { message: "Usage invoice created", invoice_id: Some(id.to_string()) }))

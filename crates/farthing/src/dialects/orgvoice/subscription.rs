@@ -1,7 +1,6 @@
 //! Subscriptions: the plan of an organisation, which the provider renews.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::State as FromState;
 use axum::http::StatusCode;
@@ -20,12 +19,9 @@ use super::plan::{currency, sold};
 use super::{Body, Caller, Failed, Failure, Orgvoice, OrgvoiceSettings, Speaker, State, answer, instant, said};
 use crate::dialects::fields::{Fields, Read};
 use crate::dialects::schema::Shape;
-use crate::dialects::spoken::PROVIDER_WAIT;
+use crate::dialects::spoken::{LOOK, PROVIDER_WAIT};
 use crate::service::ServiceError;
 use crate::store::{CustomerRow, PaymentRow};
-
-/// How often it is looked whether another request's subscription is there.
-const LOOK: Duration = Duration::from_millis(200);
 
 /// A subscription to begin.
 #[derive(Debug)]
