@@ -327,6 +327,7 @@ impl Draft<'_> {
                 attempts: 0,
                 next_attempt_at: Some(due_at).filter(|_| open && by_invoice),
                 payment: None,
+                provider_reference: None,
                 changed_at: self.clock,
             },
         })

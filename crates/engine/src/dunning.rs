@@ -1,6 +1,8 @@
 //! Collecting invoices: with the usual payment method at once, and again by a schedule when that does not work; then what
 //! the tenant file says becomes of the subscription.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -127,6 +129,14 @@ impl Draft<'_> {
         self.effect(Effect::CreatePayment { payment: id }, self.clock);
         self.invoice_changed(index);
         Ok(())
+    }
+
+    /// The provider has made its invoice, which a payment of ours is.
+    pub(crate) fn note_provider_invoice(&mut self, payment: Uuid, reference: &Arc<str>) {
+        let mut open = self.decision.customer.state.invoices.iter_mut();
+        let Some(index) = open.position(|open| open.standing.payment == Some(payment)) else { return };
+        self.decision.customer.state.invoices[index].standing.provider_reference = Some(reference.clone());
+        self.invoice_changed(index);
     }
 
     /// Whether an invoice is one at the provider too: not where its subscription is renewed here, and collects by its own rules.

@@ -225,6 +225,9 @@ pub struct Standing {
     /// The payment under way, or the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payment: Option<Uuid>,
+    /// The provider's id of the invoice that it is there, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_reference: Option<Arc<str>>,
     /// When it last changed.
     #[serde(with = "jiff::fmt::serde::timestamp::microsecond::required")]
     pub changed_at: Timestamp,

@@ -320,7 +320,10 @@ impl Draft<'_> {
                     payment.reference = Some(report.reference.clone());
                 }
             }
-            None if heard == Heard::Made => known.reference = Some(invoice.clone()),
+            None if heard == Heard::Made => {
+                known.reference = Some(invoice.clone());
+                self.note_provider_invoice(payment.id, invoice);
+            }
             None => return Err(Refusal::PaymentUnconfirmed),
         }
         self.report_payment(payment, heard, report)

@@ -8,7 +8,7 @@ use engine::invoice::Invoice;
 use engine::report::{Failure, PaymentReport, Progress};
 use engine::{
     Collection, Command, Heard, InvoiceState, LineKind, Micros, Payment, PaymentStep, ProviderInvoice, PublicId,
-    Purpose, Refusal,
+    Purpose,
 };
 use jiff::tz::TimeZone;
 use uuid::Uuid;
@@ -17,7 +17,6 @@ use super::event::{Applied, Fault, provider_fault};
 use super::outbox::KEYS_LAST;
 use super::{JobError, Jobs};
 use crate::provider::{Exchange, InvoiceReport, Invoices, NewInvoice, OperationKey, ProviderError};
-use crate::service::ServiceError;
 use crate::store::{EffectEnd, EffectRow, PaymentRow};
 
 /// What the provider has of a payment: its invoice of it, where it has one, and how far the payment is.
@@ -173,9 +172,8 @@ impl Jobs {
             return Ok(Applied::Ignored);
         };
         match &row.payment.provider_invoice {
-            Some(ProviderInvoice { reference: None }) => {
-                Err(JobError::from(ServiceError::Refused(Refusal::PaymentUnconfirmed)).into())
-            }
+            // It is being made: what comes of that is fetched when all of this has happened, and asked for again soon.
+            Some(ProviderInvoice { reference: None }) => Ok(Applied::Done),
             Some(ProviderInvoice { reference: Some(known) }) if *known == invoice.reference => {
                 let present = self.present_of(tenant, &row.payment, invoice, &mut Vec::new()).await;
                 self.tell(tenant, &row, present.map_err(provider_fault)?).await?;

@@ -223,7 +223,9 @@ async fn a_plan_is_started_on_the_providers_page() {
     on_both(async |app, sandbox| {
         // What is sold is told to everybody.
         let plans = app.request("GET", &format!("{PREFIX}/subscription-plans")).anonymous().send().await.is(200);
-        let shown = |plan: &Value| (text(plan, "id").to_owned(), text(plan, "price_id").to_owned(), plan["amount_cents"].clone());
+        let shown = |plan: &Value| {
+            (text(plan, "id").to_owned(), text(plan, "price_id").to_owned(), plan["amount_cents"].clone())
+        };
         let all: Vec<_> = list(&plans, "plans").iter().map(shown).collect();
         let plan = |id: &str, price: &str, cents: i64| (id.to_owned(), price.to_owned(), json!(cents));
         assert_eq!(all, [plan("basic", BASIC, 2900), plan("pro", PRO, 9900)]);
@@ -308,6 +310,8 @@ async fn collected(sandbox: &TestSandbox, customer: &str) -> i64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_month_ends_and_subscribers_are_invoiced_by_themselves() {
     on_both(async |app, sandbox| {
+        // From here on the provider has the tenant's time.
+        advance(app, "2026-03-02T09:00:01Z").await;
         let customer = text(&set_up(app).await, "stripe_customer_id").to_owned();
         subscribe(app).await;
         // Another organisation uses words too, and has no subscription.
@@ -344,7 +348,11 @@ async fn the_month_ends_and_subscribers_are_invoiced_by_themselves() {
         // Each has its like at the provider, and the card was charged once for each.
         for invoice in usage().await {
             let theirs = sandbox.get(&format!("/v1/invoices/{}", text(&invoice, "stripe_invoice_id"))).await;
-            assert_eq!((&theirs["total"], &theirs["status"]), (&invoice["amount_due_cents"], &json!("paid")), "{theirs}");
+            assert_eq!(
+                (&theirs["total"], &theirs["status"]),
+                (&invoice["amount_due_cents"], &json!("paid")),
+                "{theirs}"
+            );
         }
         assert_eq!(collected(sandbox, &customer).await, 2900 + 1234 + 99);
         let theirs: Value = request(app, "GET", "/invoices", &other).send().await.is(200);
@@ -364,6 +372,7 @@ async fn the_month_ends_and_subscribers_are_invoiced_by_themselves() {
 async fn a_usage_invoice_that_is_declined_stays_the_one_that_there_is() {
     on_both(async |app, sandbox| {
         let customer = text(&set_up(app).await, "stripe_customer_id").to_owned();
+        advance(app, "2026-03-02T09:00:01Z").await;
         add_card(app, "pm_card_chargeCustomerFail").await;
         speak(app, ORGANISATION, "stt_words", 10_000).await;
         let generated = generate(app).await;
@@ -435,7 +444,7 @@ async fn the_platform_sees_every_organisation() {
         speak(app, ORGANISATION, "stt_words", 1009).await;
         speak(app, ORGANISATION, "tts_words", 1000).await;
         generate(app).await;
-        let profile = json!({"name": "Other", "metadata": {"subdomain": "other"}});
+        let profile = json!({"profile": {"name": "Other", "metadata": {"subdomain": "other"}}});
         app.put(&format!("/v1/customers/{OTHER}"), profile).await.is(201);
         speak(app, OTHER, "tts_words", 290).await;
         app.put("/v1/customers/closed", json!({})).await.is(201);
@@ -444,7 +453,14 @@ async fn the_platform_sees_every_organisation() {
         let all = request(app, "GET", "/dashboard", &user(app, OTHER, "super_admin")).send().await.is(200);
         assert_eq!(
             keys(&all),
-            ["organizations", "summary", "total_organizations", "total_revenue_cents", "total_voice_words", "view_type"]
+            [
+                "organizations",
+                "summary",
+                "total_organizations",
+                "total_revenue_cents",
+                "total_voice_words",
+                "view_type"
+            ]
         );
         assert_eq!((text(&all, "view_type"), &all["total_organizations"]), ("super_admin", &json!(2)), "{all}");
         assert_eq!((&all["total_revenue_cents"], &all["total_voice_words"]), (&json!(2900 + 200 + 29), &json!(2299)));
@@ -474,7 +490,10 @@ async fn the_platform_sees_every_organisation() {
                 "voice_words_count"
             ]
         );
-        assert_eq!((text(&first, "organization_name"), &first["total_charges_cents"]), ("Test Organization", &json!(3100)));
+        assert_eq!(
+            (text(&first, "organization_name"), &first["total_charges_cents"]),
+            ("Test Organization", &json!(3100))
+        );
         assert_eq!((text(&first["subscription"], "status"), list(&first, "recent_invoices").len()), ("active", 1));
         assert!(text(&list(&first, "recent_invoices")[0], "stripe_invoice_id").starts_with("in_"), "{first}");
         let other = find(OTHER);
@@ -482,6 +501,310 @@ async fn the_platform_sees_every_organisation() {
         assert_eq!((&other["voice_words_count"], &other["voice_charges_cents"]), (&json!(290), &json!(29)), "{other}");
         // Nobody else does.
         assert_eq!(get(app, "/dashboard").await.is(200)["view_type"], Value::Null);
+    })
+    .await;
+}
+
+/// Every endpoint that is about an organisation, with a body that would do. Those that change something come last.
+fn endpoints() -> Vec<(&'static str, &'static str, Option<Value>)> {
+    vec![
+        ("GET", "/customer", None),
+        ("GET", "/subscription", None),
+        ("GET", "/dashboard", None),
+        ("GET", "/invoices?limit=10", None),
+        ("POST", "/customer", Some(json!({"email": "test@example.com"}))),
+        ("POST", "/subscription", Some(json!({"stripe_price_id": BASIC}))),
+        ("POST", "/start-subscription", Some(json!({"plan_id": "basic"}))),
+        ("POST", "/generate-usage-invoice", None),
+    ]
+}
+
+/// Asks all of them.
+async fn ask(app: &TestApp, credential: Option<&str>) -> Vec<Answer> {
+    let mut answers = Vec::new();
+    for (method, path, body) in endpoints() {
+        let request = app.request(method, &format!("{PREFIX}{path}")).anonymous();
+        let request = credential.map_or(request.clone(), |credential| request.bearer(credential));
+        let request = body.as_ref().map_or(request.clone(), |body| request.json(body));
+        answers.push(request.send().await);
+    }
+    answers
+}
+
+fn statuses(answers: &[Answer]) -> Vec<u16> {
+    answers.iter().map(|answer| answer.status).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_not_known_is_401() {
+    on_both(async |app, _| {
+        for answer in ask(app, None).await {
+            assert_eq!(assert_detail(&answer, 401), "Not authenticated", "{}", answer.what);
+            assert_eq!(answer.header("www-authenticate"), Some("Bearer"), "{}", answer.what);
+        }
+        let claims = json!({"sub": "user-1", "tenant_id": ORGANISATION, "email": "a@b.example", "role": "super_admin"});
+        let without = |claim: &str| {
+            let mut claims = claims.clone();
+            claims.as_object_mut().expect("an object").remove(claim);
+            signed_token(app, claims, 3600, JWT_SECRET)
+        };
+        let mut bad = vec![
+            "not-a-token".to_owned(),
+            "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ1c2VyLTEifQ.".to_owned(),
+            signed_token(app, claims.clone(), 3600, "thirty-two bytes of another secret than ours"),
+            signed_token(app, claims.clone(), -3600, JWT_SECRET),
+            "fk_test_unknown".to_owned(),
+        ];
+        bad.extend(["sub", "tenant_id", "email", "role"].map(without));
+        for credential in bad {
+            for answer in ask(app, Some(&credential)).await {
+                assert_eq!(assert_detail(&answer, 401), "Could not validate credentials", "{}", answer.what);
+                assert_eq!(answer.header("www-authenticate"), Some("Bearer"), "{}", answer.what);
+            }
+        }
+        // A server's key says nothing of whose billing it is.
+        let (key, _) = app.new_key(Scope::Admin).await;
+        for answer in ask(app, Some(&key)).await {
+            assert_detail(&answer, 403);
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_organisation_is_read_by_its_people_and_changed_by_its_admins() {
+    on_both(async |app, _| {
+        // Nothing is set up yet: an admin is told so, a user may change nothing anyway.
+        let none = ask(app, Some(&user(app, ORGANISATION, "user"))).await;
+        assert_eq!(statuses(&none), [404, 404, 200, 200, 403, 403, 403, 403]);
+        assert_eq!(assert_detail(&none[0], 404), "No billing customer found");
+        for answer in &none[4..] {
+            assert_eq!(assert_detail(answer, 403), "Admin access required");
+        }
+        for (path, body) in
+            [("/subscription", json!({"stripe_price_id": BASIC})), ("/generate-usage-invoice", json!({}))]
+        {
+            assert_eq!(assert_detail(&post(app, path, body).await, 404), "No billing customer found");
+        }
+        let dashboard = get(app, "/dashboard").await.is(200);
+        assert_eq!(
+            (&dashboard["current_subscription"], &dashboard["recent_invoices"]),
+            (&Value::Null, &json!([])),
+            "{dashboard}"
+        );
+        set_up(app).await;
+        subscribe(app).await;
+        let members = ask(app, Some(&user(app, ORGANISATION, "user"))).await;
+        assert_eq!(statuses(&members), [200, 200, 200, 200, 403, 403, 403, 403]);
+        let admins = ask(app, Some(&admin(app))).await;
+        assert_eq!(statuses(&admins), [200, 200, 200, 200, 400, 400, 400, 200]);
+        assert_eq!(text(&admins[7].json(), "message"), "No usage charges for current period");
+        // Another organisation's people see nothing of it, whatever they may do in their own.
+        let others = ask(app, Some(&user(app, OTHER, "admin"))).await;
+        assert_eq!(statuses(&others)[..4], [404, 404, 200, 200]);
+        assert_eq!(others[2].json()["current_subscription"], Value::Null);
+        assert_eq!(others[3].json(), json!([]));
+        let first = get(app, "/customer").await.is(200);
+        let theirs = request(app, "GET", "/customer", &user(app, OTHER, "user")).send().await.is(200);
+        assert_ne!(first["stripe_customer_id"], theirs["stripe_customer_id"]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_a_request_is_told() {
+    on_both(async |app, _| {
+        set_up(app).await;
+        for (path, body, kind, at) in [
+            ("/customer", json!({"name": "Agency"}), "missing", "email"),
+            ("/customer", json!({"email": 5}), "string_type", "email"),
+            ("/customer", json!({"email": null}), "string_type", "email"),
+            ("/customer", json!({"email": "a@b.example", "phone": 5}), "string_type", "phone"),
+            ("/customer", json!({"email": "a".repeat(300)}), "string_too_long", "email"),
+            ("/subscription", json!({}), "missing", "stripe_price_id"),
+            ("/subscription", json!({"price_id": BASIC}), "missing", "stripe_price_id"),
+            ("/subscription", json!({"stripe_price_id": ["x"]}), "string_type", "stripe_price_id"),
+            ("/start-subscription", json!({"plan_id": 5}), "string_type", "plan_id"),
+        ] {
+            let told = post(app, path, body).await.is(422);
+            assert_eq!(text(&told, "detail"), "Validation error", "{told}");
+            let error = &list(&told, "errors")[0];
+            assert_eq!((text(error, "type"), &error["loc"]), (kind, &json!(["body", at])), "{told}");
+        }
+        for body in ["", "{", "[]", "null"] {
+            let answer = request(app, "POST", "/subscription", &admin(app)).body("application/json", body).send().await;
+            assert_eq!(text(&answer.is(422), "detail"), "Validation error");
+        }
+        for price in ["price_unknown", "", "price_YOUR_BASIC_PRICE_ID "] {
+            let answer = post(app, "/subscription", json!({"stripe_price_id": price})).await;
+            assert_eq!(assert_detail(&answer, 400), "No plan has this price");
+        }
+        for wrong in ["limit=0", "limit=101", "limit=two", "limit=-1"] {
+            assert_eq!(text(&get(app, &format!("/invoices?{wrong}")).await.is(422), "detail"), "Validation error");
+        }
+        assert_detail(&get(app, "/nothing").await, 404);
+        assert_detail(&request(app, "DELETE", "/customer", &admin(app)).send().await, 405);
+        let large = request(app, "POST", "/customer", &admin(app)).body("application/json", " ".repeat(2 << 20));
+        assert_detail(&large.send().await, 413);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_card_that_is_declined_leaves_a_subscription_to_be_paid_in_the_browser() {
+    on_both(async |app, sandbox| {
+        set_up(app).await;
+        add_card(app, "pm_card_chargeCustomerFail").await;
+        let body = json!({"stripe_price_id": PRO});
+        let begun = post(app, "/subscription", body.clone()).await.is(200);
+        assert_eq!((text(&begun, "status"), &begun["requires_action"]), ("incomplete", &json!(true)), "{begun}");
+        assert_eq!(post(app, "/subscription", body).await.is(200)["id"], begun["id"]);
+        assert_eq!(get(app, "/dashboard").await.is(200)["current_subscription"], Value::Null);
+        let (status, paid) = sandbox.pay(text(&begun, "client_secret"), "pm_card_visa").await;
+        assert_eq!((status, &paid["status"]), (200, &json!("succeeded")), "{paid}");
+        eventually(async || get(app, "/subscription").await.status == 200).await;
+        assert_eq!(sandbox.all("subscriptions").await.len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_is_down_is_502_and_what_was_asked_is_done_later_once() {
+    on_both(async |app, sandbox| {
+        set_up(app).await;
+        speak(app, ORGANISATION, "stt_words", 10_000).await;
+        let fault = json!({"kind": "error_before", "times": 100_000});
+        sandbox.fault(fault).await;
+        let other = user(app, OTHER, "admin");
+        let (email, price, plan) =
+            (json!({"email": "a@b.example"}), json!({"stripe_price_id": BASIC}), json!({"plan_id": "pro"}));
+        let third = user(app, "third", "admin");
+        let own = admin(app);
+        let answers = tokio::join!(
+            request(app, "POST", "/customer", &other).json(&email).send(),
+            request(app, "POST", "/subscription", &own).json(&price).send(),
+            request(app, "POST", "/start-subscription", &third).json(&plan).send(),
+            request(app, "POST", "/generate-usage-invoice", &own).send(),
+        );
+        for answer in [&answers.0, &answers.1, &answers.2, &answers.3] {
+            assert_detail(answer, 502);
+        }
+        // What needs no provider goes on.
+        get(app, "/dashboard").await.is(200);
+        get(app, "/customer").await.is(200);
+        sandbox.mend().await;
+        // What was asked for is tried again by and by.
+        for _ in 0..10 {
+            app.clock.advance(300);
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        let generated = generate(app).await;
+        assert_eq!(text(&generated, "message"), "Usage invoice created");
+        let begun = post(app, "/subscription", price).await.is(200);
+        assert_eq!(text(&begun, "status"), "incomplete");
+        eventually(async || request(app, "GET", "/customer", &other).send().await.status == 200).await;
+        assert_eq!(sandbox.all("subscriptions").await.len(), 1);
+        let usage = sandbox.all("invoices").await.into_iter().filter(|invoice| invoice["total"] == 1000);
+        assert_eq!(usage.count(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_lost_at_any_step_makes_one_invoice() {
+    for kind in ["timeout_after", "error_after"] {
+        for path in ["/v1/invoices", "/v1/invoiceitems", "/v1/invoices/*/finalize", "/v1/invoices/*/pay"] {
+            let (app, sandbox) = TestApp::with_sandbox(databases::Database::sqlite().await, TENANT).await;
+            let customer = text(&set_up(&app).await, "stripe_customer_id").to_owned();
+            add_card(&app, "pm_card_visa").await;
+            speak(&app, ORGANISATION, "stt_words", 10_000).await;
+            speak(&app, ORGANISATION, "tts_words", 10_000).await;
+            sandbox.fault(json!({"kind": kind, "method": "POST", "path": path})).await;
+            let asked = request(&app, "POST", "/generate-usage-invoice", &admin(&app)).send().await;
+            assert!([200, 502].contains(&asked.status), "{kind} {path}: {}", asked.status);
+            eventually(async || invoices(&app).await[0]["status"] == "paid").await;
+            assert_eq!(collected(&sandbox, &customer).await, 2000, "{kind} {path}");
+            let theirs = sandbox.all("invoices").await;
+            assert_eq!((theirs.len(), &theirs[0]["total"]), (1, &json!(2000)), "{kind} {path}: {theirs:?}");
+            crate::books::assert_balanced(&*app.app.store).await;
+            sandbox.stop().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_pages_at_once_do_everything_once() {
+    on_both(async |app, sandbox| {
+        let at_once = async |path: &str, body: Value| {
+            let all = (0..12).map(|_| post(app, path, body.clone()));
+            futures_util::future::join_all(all).await
+        };
+        let customers = at_once("/customer", json!({"email": "test@example.com"})).await;
+        let mut told = statuses(&customers);
+        told.sort_unstable();
+        assert_eq!(told, [[200].as_slice(), [400; 11].as_slice()].concat());
+        assert_eq!(sandbox.all("customers").await.len(), 1);
+        let begun = at_once("/subscription", json!({"stripe_price_id": BASIC})).await;
+        let ids: std::collections::BTreeSet<_> =
+            begun.iter().map(|answer| text(&answer.is(200), "stripe_subscription_id").to_owned()).collect();
+        assert_eq!((ids.len(), sandbox.all("subscriptions").await.len()), (1, 1));
+        add_card(app, "pm_card_visa").await;
+        speak(app, ORGANISATION, "stt_words", 10_000).await;
+        let made = at_once("/generate-usage-invoice", json!({})).await;
+        let ids: std::collections::BTreeSet<_> =
+            made.iter().map(|answer| text(&answer.is(200), "invoice_id").to_owned()).collect();
+        assert_eq!(ids.len(), 1);
+        let usage = sandbox.all("invoices").await.into_iter().filter(|invoice| invoice["total"] == 1000);
+        assert_eq!(usage.count(), 1);
+        let customer = text(&get(app, "/customer").await.is(200), "stripe_customer_id").to_owned();
+        assert_eq!(collected(sandbox, &customer).await, 1000);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_webhook_is_verified_and_may_come_twice_and_in_any_order() {
+    on_both(async |app, sandbox| {
+        set_up(app).await;
+        let begun = subscribe(app).await;
+        speak(app, ORGANISATION, "stt_words", 10_000).await;
+        generate(app).await;
+        let subscription = text(&begun, "stripe_subscription_id").to_owned();
+        sandbox.post(&format!("/v1/subscriptions/{subscription}"), &[("cancel_at_period_end", "true")]).await;
+        let path = format!("{PREFIX}/webhook");
+        let deliver = |body: &str, secret: &str| {
+            let headers = signed(body, app.clock.wall().as_second(), secret);
+            let signature = headers["stripe-signature"].to_str().expect("a header").to_owned();
+            let request = app.request("POST", &path).anonymous().header("stripe-signature", &signature);
+            request.body("application/json", body.to_owned())
+        };
+        let mut events = sandbox.events().await;
+        events.reverse();
+        for event in events.iter().chain(&events) {
+            let taken = deliver(&event.to_string(), WEBHOOK_SECRET).send().await.is(200);
+            assert_eq!(
+                taken,
+                json!({"status": "success", "event_id": event["id"], "event_type": event["type"]}),
+                "{event}"
+            );
+        }
+        let found = get(app, "/subscription").await.is(200);
+        assert_eq!((text(&found, "status"), &found["cancel_at_period_end"]), ("active", &json!(true)), "{found}");
+        let made = invoices(app).await;
+        assert_eq!(made.len(), 2, "{made:?}");
+        assert!(made.iter().all(|invoice| invoice["status"] == "paid"), "{made:?}");
+
+        let body = events[0].to_string();
+        for forged in [
+            deliver(&body, "whsec_of_somebody").send().await,
+            app.request("POST", &path).anonymous().body("application/json", body.clone()).send().await,
+        ] {
+            assert_eq!(forged.is(400), json!({"status": "error", "detail": "Invalid webhook signature"}));
+        }
+        // It ends at the provider.
+        sandbox.post(&format!("/v1/subscriptions/{subscription}/cancel"), &[]).await;
+        let request = sandbox.get(&format!("/v1/subscriptions/{subscription}")).await;
+        assert_eq!(request["id"], subscription.as_str());
     })
     .await;
 }

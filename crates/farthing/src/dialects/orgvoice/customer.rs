@@ -146,7 +146,7 @@ fn profile(known: Profile, new: &NewCustomer) -> Profile {
     let mut metadata = known.metadata;
     metadata.extend(new.phone.clone().map(|phone| ("phone".to_owned(), phone)));
     let name = new.name.as_deref().and_then(given).or(known.name);
-    Profile { name, email: given(&new.email), metadata, ..Profile::default() }
+    Profile { name, email: given(&new.email), metadata, address: known.address, tax_id: known.tax_id }
 }
 
 async fn upsert(

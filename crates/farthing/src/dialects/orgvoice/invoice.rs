@@ -59,13 +59,12 @@ impl Invoice {
         let words = Micros::sum(invoice.lines.iter().filter(counts).map(|line| line.quantity))?;
         // The fractions of a cent of several lines make whole ones together.
         let of_words = invoice.lines.iter().filter(|line| counts(line) || matches!(line.kind, LineKind::Debt));
-        let kept = payment.and_then(|payment| payment.provider_invoice.as_ref());
         let paid = standing.state == InvoiceState::Paid && invoice.carried == 0;
         let paid_at = payment.and_then(|payment| payment.paid_at).or_else(|| paid.then_some(standing.changed_at));
         Ok(Self {
             id: invoice.id.to_string(),
             customer_id: row.customer_id.to_string(),
-            stripe_invoice_id: kept.and_then(|kept| kept.reference.as_ref()).map(ToString::to_string),
+            stripe_invoice_id: standing.provider_reference.as_ref().map(ToString::to_string),
             status: standing.state.as_str(),
             amount_due_cents: invoice.total - invoice.carried,
             amount_paid_cents: standing.paid,

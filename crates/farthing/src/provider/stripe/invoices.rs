@@ -310,7 +310,11 @@ async fn fill_and_finalize(
     let form = Form::new().with("auto_advance", false);
     match calls.post::<Identified>(&path, form, &operation.step("finalize")).await {
         Err(error) if is_kept_failure(calls, &error) => {
-            if fetch(calls, reference).await?.is("draft") { Err(error) } else { Ok(()) }
+            if fetch(calls, reference).await?.is("draft") {
+                Err(error)
+            } else {
+                Ok(())
+            }
         }
         finalized => finalized.map(|_| ()),
     }
