@@ -4,12 +4,14 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use farthing::clock::Clock;
+use jsonwebtoken::{EncodingKey, Header};
 use serde_json::json;
 use tokio::process::Command;
 
 use crate::books;
 use crate::databases::Database;
-use crate::harness::{TestApp, list, text};
+use crate::harness::{JWT_SECRET, TestApp, list, text};
 
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,\
                       response_schema_conformance,negative_data_rejection,unsupported_method,allow_header_conformance,\
@@ -120,8 +122,8 @@ async fn configure(app: &TestApp) -> String {
     configuration
 }
 
-/// Runs it on a served document, with these settings; everything that the document describes has to be tested and in order.
-async fn test_document(app: &TestApp, document: &str, settings: &str, checks: &str) {
+/// Runs it on a served document, with these settings, as the server with an admin key or with what `credentials` say; everything that the document describes has to be tested and in order.
+async fn test_document(app: &TestApp, document: &str, settings: &str, checks: &str, credentials: &str) {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(directory.path().join("schemathesis.toml"), settings).expect("a file");
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/bin/schemathesis");
@@ -130,7 +132,7 @@ async fn test_document(app: &TestApp, document: &str, settings: &str, checks: &s
     let run = Command::new(program)
         .current_dir(directory.path())
         .args(["run", &format!("http://{}{document}", app.address)])
-        .args(["--header", &format!("X-API-Key: {}", app.admin_key)])
+        .args(["--header", credentials])
         .args(["--checks", checks, "--continue-on-failure"])
         .args(["--max-examples", "25", "--seed", "1", "--workers", "2"])
         // Its own made-up credentials beside the key would all be refused as conflicting.
@@ -150,11 +152,26 @@ async fn test_document(app: &TestApp, document: &str, settings: &str, checks: &s
     books::assert_balanced(&*app.app.store).await;
 }
 
+/// The header of a product's server.
+fn server(app: &TestApp) -> String {
+    format!("X-API-Key: {}", app.admin_key)
+}
+
+/// The header of a user with these claims, a claim each.
+fn user(app: &TestApp, claims: &[(&str, &str)]) -> String {
+    let mut claims: serde_json::Map<_, _> =
+        claims.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    claims.insert("exp".to_owned(), (app.clock.now().as_second() + 86_400).into());
+    let key = EncodingKey::from_secret(JWT_SECRET.as_bytes());
+    let token = jsonwebtoken::encode(&Header::default(), &claims, &key).expect("a token");
+    format!("Authorization: Bearer {token}")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_is_what_its_document_says() {
     let (app, sandbox) = TestApp::with_sandbox(Database::sqlite().await, TENANT).await;
     let settings = configure(&app).await;
-    test_document(&app, "/openapi.json", &settings, CHECKS).await;
+    test_document(&app, "/openapi.json", &settings, CHECKS, &server(&app)).await;
     sandbox.stop().await;
 }
 
@@ -162,11 +179,20 @@ async fn the_api_is_what_its_document_says() {
 const DIALECT_CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
                               response_schema_conformance,ignored_auth";
 
-/// The dialects: the tenant file of each, its document, and what names to ask for so that most requests get past the look-ups.
-const DIALECTS: [(&str, &str, &str); 2] = [
+/// Who asks: nobody but the product's server, or a user with these claims.
+type Asker = Option<&'static [(&'static str, &'static str)]>;
+
+/// An admin of an organisation.
+const ADMIN: Asker =
+    Some(&[("sub", "user"), ("tenant_id", "agency"), ("email", "a@agency.example"), ("role", "admin")]);
+
+/// The dialects: the tenant file of each, its document, who asks, and what names to ask for so that most requests get past the
+/// look-ups.
+const DIALECTS: [(&str, &str, Asker, &str); 3] = [
     (
         include_str!("../../../../examples/ciris.toml"),
         "/openapi/ciris.json",
+        None,
         r#"
 [dictionaries]
 providers = { values = ["oauth:google"] }
@@ -186,6 +212,7 @@ currencies = { values = ["USD"] }
     (
         include_str!("../../../../examples/helppet.toml"),
         "/openapi/helppet.json",
+        None,
         r#"
 [dictionaries]
 practices = { values = ["0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d", "11111111-2222-4333-8444-555555555555"] }
@@ -198,13 +225,28 @@ cards = { values = ["pm_card_visa", "pm_card_amex", "pm_card_chargeDeclined"] }
 "body.payment_method_id" = { dictionary = "cards", probability = 0.8 }
 "#,
     ),
+    (
+        include_str!("../../../../examples/orgvoice.toml"),
+        "/openapi/orgvoice.json",
+        ADMIN,
+        r#"
+[dictionaries]
+prices = { values = ["price_YOUR_BASIC_PRICE_ID", "price_YOUR_PRO_PRICE_ID"] }
+plans = { values = ["basic", "pro"] }
+
+[parameters]
+"body.stripe_price_id" = { dictionary = "prices", probability = 0.8 }
+"body.plan_id" = { dictionary = "plans", probability = 0.8 }
+"#,
+    ),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_dialects_are_what_their_documents_say() {
-    for (tenant, document, settings) in DIALECTS {
+    for (tenant, document, asker, settings) in DIALECTS {
         let (app, sandbox) = TestApp::with_sandbox(Database::sqlite().await, tenant).await;
-        test_document(&app, document, settings, DIALECT_CHECKS).await;
+        let credentials = asker.map_or_else(|| server(&app), |claims| user(&app, claims));
+        test_document(&app, document, settings, DIALECT_CHECKS, &credentials).await;
         sandbox.stop().await;
     }
 }

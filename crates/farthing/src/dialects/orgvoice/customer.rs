@@ -93,31 +93,23 @@ pub(super) async fn create(
     let member = Member::admin(&speaker, &caller)?;
     speaker.spoken.require_provider()?;
     match set_up(&speaker, &member, &body).await? {
-        SetUp::Made(row) => Ok(answer(Customer::of(&row)?)),
-        SetUp::Before => {
+        Some(row) => Ok(answer(Customer::of(&row)?)),
+        None => {
             let words = "Customer already exists for this organization";
             Err(Failed::with(said(StatusCode::BAD_REQUEST, words)))
         }
     }
 }
 
-/// An organisation's billing that is set up.
-pub(super) enum SetUp {
-    /// By this request.
-    Made(CustomerRow),
-    /// By an earlier one.
-    Before,
-}
-
 /// Sets up an organisation's billing. Of several requests at once one does it, and the others come too late; where the
-/// provider has refused it, the next one tries again.
+/// provider has refused it, the next one tries again. The organisation's row where this request did it.
 pub(super) async fn set_up(
     speaker: &Speaker<OrgvoiceSettings>,
     member: &Member<'_>,
     new: &NewCustomer,
-) -> Result<SetUp, Failure> {
+) -> Result<Option<CustomerRow>, Failure> {
     if member.find(speaker).await?.is_some() {
-        return Ok(SetUp::Before);
+        return Ok(None);
     }
     let known = member.row(speaker).await?.map(|row| row.profile).unwrap_or_default();
     let key = &member.key;
@@ -135,10 +127,10 @@ pub(super) async fn set_up(
     }
     let row = member.row(speaker).await?.filter(is_billed).ok_or(Failure::ProviderUnavailable)?;
     if !came_first {
-        return Ok(SetUp::Before);
+        return Ok(None);
     }
     tracing::info!(event = "stripe_customer_created", organisation = &*key.external_id);
-    Ok(SetUp::Made(row))
+    Ok(Some(row))
 }
 
 fn profile(known: Profile, new: &NewCustomer) -> Profile {

@@ -186,7 +186,7 @@ impl Invoices for Stripe {
         let mut calls = self.client.calls("discard_invoice");
         let outcome = match object_path("invoices", reference, "") {
             Ok(path) => calls.delete::<Identified>(&path, Form::new()).await.map(|_| ()),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         };
         calls.end(outcome)
     }
