@@ -224,11 +224,12 @@ impl BillingStore for Backend {
                      SELECT n.number FROM invoices AS n WHERE n.shard_key = k.shard_key AND n.customer_id = k.customer_id
                      ORDER BY n.number DESC LIMIT $2)"
             ),
-            " WHERE k.tenant = $1 AND (k.customer_id = $3 OR $3 IS NULL) ORDER BY i.number DESC"
+            " WHERE k.tenant = $1 AND k.customer_id >= $3 AND k.customer_id <= $4 ORDER BY i.number DESC"
         ))
         .bind(&*scope.tenant)
         .bind(each)
-        .bind(scope.customer)
+        .bind(scope.customer.unwrap_or_default())
+        .bind(scope.customer.unwrap_or_else(Uuid::max))
         .fetch_all(&mut *connection)
         .await?;
         found.into_iter().map(invoice_row).collect()
