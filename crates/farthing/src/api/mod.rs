@@ -66,6 +66,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(v1::charges::create_batch))
         .routes(routes!(v1::charges::get))
         .routes(routes!(v1::charges::list))
+        .routes(routes!(v1::recurring_charges::list, v1::recurring_charges::create))
+        .routes(routes!(v1::recurring_charges::end))
         .routes(routes!(v1::explanation::get))
         .routes(routes!(v1::events::create))
         .routes(routes!(v1::holds::create))
