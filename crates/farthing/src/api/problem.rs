@@ -159,9 +159,10 @@ impl From<Refusal> for Problem {
             Refusal::UnknownPlan { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/plan")),
             Refusal::UnknownAddOn { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/add_ons")),
             Refusal::UnknownCoupon { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/coupon")),
-            Refusal::CreditTooLarge { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/amount")),
+            Refusal::CreditTooLarge { .. } | Refusal::RefundTooLarge { .. } => {
+                (StatusCode::UNPROCESSABLE_ENTITY, Some("/amount"))
+            }
             Refusal::LimitExceeded { .. } => (StatusCode::TOO_MANY_REQUESTS, None),
-            Refusal::RefundTooLarge { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/amount")),
             Refusal::Suspended | Refusal::Closed => (StatusCode::FORBIDDEN, None),
             Refusal::UnknownMeter { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/meter")),
             Refusal::UnknownDimension { .. } | Refusal::NoPrice { .. } => {

@@ -152,6 +152,7 @@ fn refused(refusal: &Refusal) -> Response {
         | Refusal::UnknownPaymentMethod
         | Refusal::UnknownRefund
         | Refusal::UnknownSubscription
+        | Refusal::UnknownRecurringCharge
         | Refusal::InvoiceSettled => (StatusCode::NOT_FOUND, refusal.to_string()),
         Refusal::HoldEnded
         | Refusal::OperationKeyReused
@@ -159,6 +160,7 @@ fn refused(refusal: &Refusal) -> Response {
         | Refusal::TooManyHolds { .. }
         | Refusal::TooManyRefunds { .. }
         | Refusal::TooManyPendingLines { .. }
+        | Refusal::TooManyRecurringCharges { .. }
         | Refusal::ProviderSubscription { .. }
         | Refusal::ChangePending
         | Refusal::OtherCurrency
