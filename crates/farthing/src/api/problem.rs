@@ -146,6 +146,7 @@ impl IntoResponse for Problem {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
+        const UNPROCESSABLE: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
         let (status, pointer) = match &refusal {
             Refusal::UnknownCustomer => (StatusCode::NOT_FOUND, Some("/customer")),
             Refusal::UnknownGrant
@@ -155,23 +156,19 @@ impl From<Refusal> for Problem {
             | Refusal::UnknownRefund
             | Refusal::UnknownPaymentMethod
             | Refusal::UnknownSubscription => (StatusCode::NOT_FOUND, None),
-            Refusal::UnknownPack { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/pack")),
-            Refusal::UnknownPlan { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/plan")),
-            Refusal::UnknownAddOn { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/add_ons")),
-            Refusal::UnknownCoupon { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/coupon")),
-            Refusal::CreditTooLarge { .. } | Refusal::RefundTooLarge { .. } => {
-                (StatusCode::UNPROCESSABLE_ENTITY, Some("/amount"))
-            }
+            Refusal::UnknownPack { .. } => (UNPROCESSABLE, Some("/pack")),
+            Refusal::UnknownPlan { .. } => (UNPROCESSABLE, Some("/plan")),
+            Refusal::UnknownAddOn { .. } => (UNPROCESSABLE, Some("/add_ons")),
+            Refusal::UnknownCoupon { .. } => (UNPROCESSABLE, Some("/coupon")),
+            Refusal::CreditTooLarge { .. } | Refusal::RefundTooLarge { .. } => (UNPROCESSABLE, Some("/amount")),
             Refusal::LimitExceeded { .. } => (StatusCode::TOO_MANY_REQUESTS, None),
             Refusal::Suspended | Refusal::Closed => (StatusCode::FORBIDDEN, None),
-            Refusal::UnknownMeter { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/meter")),
-            Refusal::UnknownDimension { .. } | Refusal::NoPrice { .. } => {
-                (StatusCode::UNPROCESSABLE_ENTITY, Some("/dimensions"))
-            }
-            Refusal::UnknownAsset { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/asset")),
-            Refusal::AmountOutOfRange | Refusal::OperationKeyReused => (StatusCode::UNPROCESSABLE_ENTITY, None),
-            Refusal::TimeInFuture => (StatusCode::UNPROCESSABLE_ENTITY, Some("/time")),
-            Refusal::AlreadyExpired => (StatusCode::UNPROCESSABLE_ENTITY, Some("/expires_at")),
+            Refusal::UnknownMeter { .. } => (UNPROCESSABLE, Some("/meter")),
+            Refusal::UnknownDimension { .. } | Refusal::NoPrice { .. } => (UNPROCESSABLE, Some("/dimensions")),
+            Refusal::UnknownAsset { .. } => (UNPROCESSABLE, Some("/asset")),
+            Refusal::AmountOutOfRange | Refusal::OperationKeyReused => (UNPROCESSABLE, None),
+            Refusal::TimeInFuture => (UNPROCESSABLE, Some("/time")),
+            Refusal::AlreadyExpired => (UNPROCESSABLE, Some("/expires_at")),
             Refusal::PaymentMethodRequired { .. }
             | Refusal::InsufficientFunds { .. }
             | Refusal::HeldByOthers { .. }
