@@ -220,9 +220,9 @@ impl BillingStore for Backend {
             for_each!(
                 "invoices",
                 "i",
-                "i.shard_key = k.shard_key AND i.customer_id = k.customer_id AND i.tenant = $1 AND i.number IN (
+                "i.shard_key = k.shard_key AND i.customer_id = k.customer_id AND i.tenant = $1 AND i.number > COALESCE((
                      SELECT n.number FROM invoices AS n WHERE n.shard_key = k.shard_key AND n.customer_id = k.customer_id
-                     ORDER BY n.number DESC LIMIT $2)"
+                     ORDER BY n.number DESC LIMIT 1 OFFSET $2), 0)"
             ),
             " WHERE k.tenant = $1 AND k.customer_id >= $3 AND k.customer_id <= $4 ORDER BY i.number DESC"
         ))
