@@ -106,6 +106,9 @@ pub enum OveragePolicy {
     Owe,
     /// It is refused with the amount to pay first.
     Ask,
+    /// It is given with the plan, and nothing is owed. How much that may come to in a calendar month is the plan's
+    /// spending limit; a payment of the plan's fee, or for usage, begins that count anew.
+    Included,
 }
 
 /// The overage policy and the limit of debt.

@@ -137,6 +137,20 @@ pub struct Charge {
     pub billed_with: Option<Timestamp>,
 }
 
+impl Charge {
+    /// How much of the amount was given with the plan: what nothing covered, and is not owed.
+    #[must_use]
+    pub fn included(&self) -> Micros {
+        let in_kind = |cover: &&Cover| cover.asset == self.asset;
+        let covered = self.covered_by.iter().filter(in_kind).fold(0_i64, |sum, c| sum.saturating_add(c.amount.get()));
+        // Without a price the amount is in the meter's unit, and is what units did not cover.
+        let rest = self.quantity.get().saturating_sub(self.priced_quantity.get());
+        let in_units = self.price.is_none() && self.covered_by.iter().all(|cover| in_kind(&cover)) && covered == rest;
+        let paid = self.owed.get().saturating_add(if in_units { 0 } else { covered });
+        Micros::new(self.amount.get().saturating_sub(paid).max(0))
+    }
+}
+
 /// The price of a use, before anything covers it.
 struct Priced {
     asset: Asset,
@@ -189,12 +203,15 @@ impl<'a> Draft<'a> {
             self.judge_overage(&meter.name, &priced.asset, required, short)?;
         }
         covered_by.extend(money);
-        let billed_with = if short.is_zero() {
+        let is_included = !short.is_zero() && self.overage().policy == OveragePolicy::Included;
+        let (owed, included) = if is_included { (Micros::ZERO, short) } else { (short, Micros::ZERO) };
+        let billed_with = if owed.is_zero() {
             None
         } else {
-            Some(self.note_unbilled(request, price, priced_quantity, (&priced.asset, priced.amount, short))?)
+            Some(self.note_unbilled(request, price, priced_quantity, (&priced.asset, priced.amount, owed))?)
         };
-        self.book(request.id, &priced, &covered_by, short, hold)?;
+        self.book(request.id, &priced, &covered_by, owed, hold)?;
+        self.include(request, &priced.asset, included, hold)?;
         let hold = hold.map(|index| self.decision.customer.state.holds[index].id);
         let balance_after = self.available(&priced.asset, None)?;
         self.decision.charges.push(Charge {
@@ -213,7 +230,7 @@ impl<'a> Draft<'a> {
             counted_before: priced.counted_before,
             asset: priced.asset,
             amount: priced.amount,
-            owed: short,
+            owed,
             balance_after,
             covered_by,
             occurred_at: request.occurred_at,
@@ -337,6 +354,27 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
+    /// Gives with the plan what no grant covers.
+    fn include(
+        &mut self,
+        request: &ChargeRequest,
+        asset: &Asset,
+        amount: Micros,
+        hold: Option<usize>,
+    ) -> Result<(), Refusal> {
+        if amount.is_zero() {
+            return Ok(());
+        }
+        let month = month_of(request.occurred_at, &self.catalog.time_zone)?;
+        self.count_spending(asset, month.start, amount)?;
+        let sides = (Account::Promotions, Account::Revenue);
+        self.post((EntryKind::Charge, request.id), None, sides, (asset, amount))?;
+        match hold {
+            Some(index) => self.use_room(index, amount),
+            None => Ok(()),
+        }
+    }
+
     /// Gives back what a volume price makes cheaper: off the debt first, then as a grant.
     fn give_back(&mut self, charge: Uuid, asset: &Asset, amount: Micros) -> Result<(), Refusal> {
         let cause = (EntryKind::Repricing, charge);
@@ -395,6 +433,7 @@ impl<'a> Draft<'a> {
                 let amount = customer.owed(asset).plus(short)?;
                 Err(Refusal::PaymentRequired { asset: asset.clone(), amount })
             }
+            OveragePolicy::Included => self.judge_spending(asset, short),
             OveragePolicy::Owe => {
                 let rooms = customer.state.holds.iter().filter_map(|hold| hold.owed.as_ref());
                 let kept = Micros::sum(rooms.filter(|(of, _)| of == asset).map(|(_, room)| *room))?;

@@ -19,6 +19,7 @@ use crate::purchase::PurchaseRequest;
 use crate::recurring_charge::RecurringChargeRequest;
 use crate::report::{Failure, SubscriptionReport};
 use crate::subscription::{SubscribeRequest, SubscriptionStep};
+use crate::usage_payment::UsagePaymentRequest;
 
 /// What is asked of one customer's state.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -70,6 +71,8 @@ pub enum Command {
     },
     /// Buy a pack.
     Purchase(PurchaseRequest),
+    /// Pay for usage beyond what the plan includes.
+    PayUsage(UsagePaymentRequest),
     /// Move a payment on.
     StepPayment {
         /// Which.

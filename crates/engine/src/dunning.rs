@@ -206,9 +206,12 @@ impl Draft<'_> {
         open.standing.due -= used;
         open.standing.paid += used;
         if open.standing.due == 0 {
-            let subscription = open.subscription;
+            let (subscription, begins_period) = (open.subscription, open.begins_period);
             self.settle_invoice(index, InvoiceState::Paid)?;
             self.after_payment(subscription)?;
+            if begins_period {
+                self.begin_spending_anew();
+            }
         } else {
             self.invoice_changed(index);
         }

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::{Catalog, Overage};
+use crate::catalog::{Catalog, Overage, OveragePolicy};
 use crate::charge::Source;
 use crate::customer::Customer;
 use crate::money::{Asset, Micros};
@@ -83,7 +83,7 @@ pub struct WindowCount {
     pub before: Micros,
 }
 
-/// What usage made of debt in a period.
+/// What usage cost beyond grants in a period: what it made of debt, or what the plan gave.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Spent {
     /// When the period began.
@@ -115,15 +115,25 @@ pub struct SpendingStanding {
     pub asset: Asset,
     /// The limit.
     pub limit: Micros,
-    /// What usage has made of debt in the period.
+    /// What usage has made of debt in the period, or what the plan gave.
     pub spent: Micros,
     /// When the next period begins.
     pub resets_at: Timestamp,
 }
 
+impl SpendingStanding {
+    /// Whether so much more would stay within the limit.
+    #[must_use]
+    pub fn leaves(&self, more: Micros) -> bool {
+        self.spent.plus(more).is_ok_and(|spent| spent <= self.limit)
+    }
+}
+
 /// What a customer may do at an instant.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entitlements {
+    /// The names of its plans in force; without a subscription the one that customers have then, where there is one.
+    pub plans: Vec<Arc<str>>,
     /// What its plans say; of several plans the more generous counts.
     pub features: BTreeMap<Arc<str>, Feature>,
     /// How its limits stand.
@@ -204,14 +214,18 @@ impl Limit {
 }
 
 impl<'a> Draft<'a> {
-    /// The plans that are in force.
+    /// The plans that are in force: those of its subscriptions, or else the one that customers have without any.
     pub(crate) fn plans(&self) -> Vec<&'a Plan> {
         let catalog = self.catalog;
         let in_force = self.decision.customer.state.subscriptions.iter().filter(|known| known.state.is_in_force());
-        in_force
+        let mut plans: Vec<&Plan> = in_force
             .filter_map(|known| catalog.plans.version(&known.terms.version, &known.terms.plan).ok())
             .map(|plan| &**plan)
-            .collect()
+            .collect();
+        if plans.is_empty() {
+            plans.extend(catalog.plans.default_plan());
+        }
+        plans
     }
 
     /// The billing period under way: the first subscription's, or the calendar month.
@@ -226,7 +240,8 @@ impl<'a> Draft<'a> {
     /// The limits in force, each name once: where several plans have a limit of one name, the more generous counts.
     fn limits(&self) -> Vec<&'a Limit> {
         let catalog = self.catalog;
-        if catalog.plans.limits.is_empty() && self.decision.customer.state.subscriptions.is_empty() {
+        let on_no_plan = self.decision.customer.state.subscriptions.is_empty() && catalog.plans.default.is_none();
+        if catalog.plans.limits.is_empty() && on_no_plan {
             return Vec::new();
         }
         let mut limits: Vec<&Limit> = Vec::new();
@@ -242,7 +257,14 @@ impl<'a> Draft<'a> {
 
     fn entitlements(&self) -> Result<Entitlements, Refusal> {
         let limits = self.limits().into_iter().map(|limit| self.limit_standing(limit)).collect::<Result<_, _>>()?;
-        Ok(Entitlements { features: self.features(), limits, spending: self.spending()?, overage: self.overage() })
+        let plans = self.plans().into_iter().map(|plan| plan.name.clone()).collect();
+        Ok(Entitlements {
+            plans,
+            features: self.features(),
+            limits,
+            spending: self.spending()?,
+            overage: self.overage(),
+        })
     }
 
     /// What the plans in force say; of several plans the more generous counts.
@@ -354,7 +376,7 @@ impl<'a> Draft<'a> {
         let Some((plan, limit)) = self.plans().into_iter().find_map(|plan| Some((plan, plan.spending_limit?))) else {
             return Ok(None);
         };
-        let period = self.current_period()?;
+        let period = self.spending_period()?;
         let spent = self.decision.customer.state.spent.as_ref();
         let spent = spent.filter(|spent| spent.period == period.start && spent.asset == plan.fee.currency);
         let spent = spent.map_or(Micros::ZERO, |spent| spent.amount);
@@ -374,12 +396,29 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Counts debt that usage has made in the period that began then, for spending limits and minimums.
+    /// The time over which spending is counted: a calendar month where usage is included in the plan, or else the billing
+    /// period.
+    fn spending_period(&self) -> Result<Period, Refusal> {
+        match self.overage().policy {
+            OveragePolicy::Included => month_of(self.now, &self.catalog.time_zone),
+            OveragePolicy::Refuse | OveragePolicy::Owe | OveragePolicy::Ask => self.current_period(),
+        }
+    }
+
+    /// What is included was paid for: it is counted anew.
+    pub(crate) fn begin_spending_anew(&mut self) {
+        if self.overage().policy == OveragePolicy::Included {
+            self.decision.customer.state.spent = None;
+        }
+    }
+
+    /// Counts what usage has cost beyond grants in the period that began then: debt, or what the plan gave. For spending
+    /// limits and minimums.
     pub(crate) fn count_spending(&mut self, asset: &Asset, period: Timestamp, short: Micros) -> Result<(), Refusal> {
         let Some(plan) = self.plans().first().copied().filter(|plan| plan.fee.currency == *asset) else {
             return Ok(());
         };
-        let now = self.current_period()?.start;
+        let now = self.spending_period()?.start;
         if short.is_zero() || period != now {
             return Ok(());
         }

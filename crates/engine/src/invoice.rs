@@ -246,6 +246,9 @@ pub struct OpenInvoice {
     /// Whether the customer pays it by itself, and nobody collects it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_invoice: bool,
+    /// Whether a period of the subscription begins with it, the first or another.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub begins_period: bool,
     /// What it asks for, in minor units.
     pub total: i64,
     /// What of that is tax.

@@ -43,6 +43,7 @@ pub mod report;
 pub mod subscription;
 pub mod tax;
 pub mod top_up;
+pub mod usage_payment;
 pub mod wallet;
 
 pub use billing::{Billing, InvoiceStep, ItemRequest, UsageInvoices};
@@ -82,3 +83,4 @@ pub use subscription::{
 };
 pub use tax::TaxRate;
 pub use top_up::{TopUp, TopUpSettings};
+pub use usage_payment::UsagePaymentRequest;

@@ -231,6 +231,14 @@ impl Money {
         Ok(Self { minor: amount.0 / per_minor, currency: currency.clone() })
     }
 
+    /// The smallest coin of a currency.
+    ///
+    /// # Errors
+    /// `AmountOutOfRange` where the asset is no currency.
+    pub fn coin(currency: &Asset) -> Result<Micros, Refusal> {
+        Self::micros_per_minor(currency).map(Micros)
+    }
+
     /// Micros in one minor unit of a currency (ISO 4217): 10,000 in a cent, 1,000,000 in a yen, 1,000 in a fils.
     fn micros_per_minor(currency: &Asset) -> Result<i64, Refusal> {
         let currency = currency.currency().ok_or(Refusal::AmountOutOfRange)?;

@@ -89,6 +89,8 @@ pub enum Purpose {
     Invoice(InvoicePayment),
     /// The fee of a subscription, which the provider collects by an invoice of its own.
     Subscription(FeePayment),
+    /// Usage beyond what the customer's plan includes: it begins to count anew.
+    Usage,
 }
 
 impl Purpose {
@@ -97,7 +99,7 @@ impl Purpose {
     pub const fn purchase(&self) -> Option<&Purchase> {
         match self {
             Self::Purchase(purchase) => Some(purchase),
-            Self::Invoice(_) | Self::Subscription(_) => None,
+            Self::Invoice(_) | Self::Subscription(_) | Self::Usage => None,
         }
     }
 }
@@ -112,6 +114,9 @@ pub struct FeePayment {
     /// What of the amount is tax, in minor units.
     #[serde(default)]
     pub tax: i64,
+    /// Whether a period begins with it, the first or another; otherwise it is for a change in between.
+    #[serde(default)]
+    pub begins_period: bool,
 }
 
 /// How a payment is collected.
@@ -266,7 +271,7 @@ impl Draft<'_> {
                 self.note_invoice_payment(known.state, &payment, purpose, tried)?;
             }
             // How the subscription stands is said of it, and not of its payments.
-            Purpose::Subscription(_) => {}
+            Purpose::Subscription(_) | Purpose::Usage => {}
         }
         self.notice_payment(known, &payment);
         self.decision.payments.push(payment);
@@ -347,6 +352,7 @@ impl Draft<'_> {
             match &mut payment.purpose {
                 Purpose::Purchase(purchase) => self.deliver(payment.id, purchase)?,
                 Purpose::Subscription(fee) => self.book_fee((payment.id, &payment.amount), fee)?,
+                Purpose::Usage => self.book_usage_payment(payment)?,
                 Purpose::Invoice(purpose) => self.invoice_paid((payment.id, &payment.amount), purpose)?,
             }
         } else if report.failure.is_some() || open {

@@ -39,7 +39,8 @@ pub struct Plan {
     /// How much its subscribers may use in a window.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<Limit>,
-    /// The most that usage may add to what is owed in a period, in the currency of the fee.
+    /// The most that usage may add to what is owed in a period, in the currency of the fee; where usage is included, the
+    /// most that is given in a calendar month.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spending_limit: Option<Micros>,
     /// Its overage policy, in place of the tenant's.
@@ -110,6 +111,9 @@ pub struct Plans {
     pub limits: Vec<Limit>,
     /// Whether a customer may have more than one live subscription.
     pub several_subscriptions: bool,
+    /// The plan of customers without a subscription in force: its prices, limits, features and overage policy hold for
+    /// them. Nobody pays its fee, and what it includes for a period is not given.
+    pub default: Option<Arc<str>>,
 }
 
 impl Plans {
@@ -120,6 +124,12 @@ impl Plans {
     pub fn current(&self, name: &str) -> Result<&Arc<Plan>, Refusal> {
         let version = self.current.get(name).and_then(|version| self.versions.get(version));
         version.ok_or_else(|| Refusal::UnknownPlan { plan: name.to_owned() })
+    }
+
+    /// The plan of customers without a subscription in force, as it is sold now.
+    #[must_use]
+    pub fn default_plan(&self) -> Option<&Plan> {
+        self.current(self.default.as_ref()?).ok().map(|plan| &**plan)
     }
 
     /// The version that a subscription is on; the one that is sold now where nobody kept it.

@@ -156,6 +156,14 @@ pub struct Price {
     /// settle the line, so that nothing of it is carried.
     #[serde(default = "down", skip_serializing_if = "is_down")]
     pub line_rounding: Rounding,
+    /// Whether what each use comes to is rounded to whole coins of the currency, by the same rounding, and not to micros.
+    #[serde(default, skip_serializing_if = "is_not_set")]
+    pub whole_coins: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if hands in a reference")]
+const fn is_not_set(flag: &bool) -> bool {
+    !*flag
 }
 
 const fn down() -> Rounding {

@@ -393,7 +393,7 @@ impl Draft<'_> {
                 payment.state = PaymentState::Pending;
             }
             if let Purpose::Subscription(purpose) = &mut payment.purpose {
-                purpose.tax = fee.tax;
+                (purpose.tax, purpose.begins_period) = (fee.tax, fee.begins_period);
             }
             if payment.state != PaymentState::Canceled || report.progress == Progress::Paid {
                 self.advance(&mut payment, report)?;
@@ -422,7 +422,12 @@ impl Draft<'_> {
         let method = known.find(|known| known.id == subscription).and_then(|known| known.method.clone());
         Payment {
             id: fee.id,
-            purpose: Purpose::Subscription(FeePayment { subscription, invoice: fee.invoice.clone(), tax: fee.tax }),
+            purpose: Purpose::Subscription(FeePayment {
+                subscription,
+                invoice: fee.invoice.clone(),
+                tax: fee.tax,
+                begins_period: fee.begins_period,
+            }),
             amount: fee.payment.amount.clone(),
             collection: match method {
                 Some(method) => Collection::OffSession { method },
@@ -447,7 +452,11 @@ impl Draft<'_> {
         let (cause, currency) = ((EntryKind::InvoicePayment, id), &amount.currency);
         fee.tax = fee.tax.clamp(0, amount.minor);
         self.post_minor(cause, (Account::Cash, Account::Revenue), currency, amount.minor - fee.tax)?;
-        self.post_minor(cause, (Account::Cash, Account::Tax), currency, fee.tax)
+        self.post_minor(cause, (Account::Cash, Account::Tax), currency, fee.tax)?;
+        if fee.begins_period {
+            self.begin_spending_anew();
+        }
+        Ok(())
     }
 
     /// Asks again when something should have happened: the first payment, the end of the period, the invoice after it. While

@@ -1,6 +1,6 @@
 //! Rating: from a quantity to an exact amount. Whole-number arithmetic throughout, one division at the end.
 
-use crate::money::Micros;
+use crate::money::{Micros, Money};
 use crate::price::{Model, Price, Rate, Tier};
 use crate::refusal::Refusal;
 
@@ -93,7 +93,8 @@ fn volume(tiers: &[Tier], quantity: Micros, per: u64) -> Vec<Step> {
         .collect()
 }
 
-/// The rounded amount of a total. Units: a quantity is 1e-6, a rate 1e-12, so their product is 1e-18; a micro is 1e-6.
+/// The rounded amount of a total, in micros or whole coins. Units: a quantity is 1e-6, a rate 1e-12, so their product is
+/// 1e-18; a micro is 1e-6.
 fn total(price: &Price, quantity: Micros) -> Result<Micros, Refusal> {
     const MICROS_IN_PRODUCT: i128 = 1_000_000_000_000;
     let mut numerator: i128 = 0;
@@ -107,8 +108,11 @@ fn total(price: &Price, quantity: Micros) -> Result<Micros, Refusal> {
             .and_then(|(usage, flat)| usage.checked_add(flat)?.checked_add(numerator))
             .ok_or(Refusal::AmountOutOfRange)?;
     }
-    let denominator = per.checked_mul(MICROS_IN_PRODUCT).ok_or(Refusal::AmountOutOfRange)?;
-    i64::try_from(price.rounding.divide(numerator, denominator)).map(Micros::new).map_err(|_| Refusal::AmountOutOfRange)
+    let step = i128::from(if price.whole_coins { Money::coin(&price.asset)?.get() } else { 1 });
+    let denominator = per.checked_mul(MICROS_IN_PRODUCT).and_then(|micro| micro.checked_mul(step));
+    let rounded = price.rounding.divide(numerator, denominator.ok_or(Refusal::AmountOutOfRange)?);
+    let micros = rounded.checked_mul(step).and_then(|micros| i64::try_from(micros).ok());
+    micros.map(Micros::new).ok_or(Refusal::AmountOutOfRange)
 }
 
 #[cfg(test)]
@@ -128,6 +132,7 @@ mod tests {
             per,
             rounding: Rounding::HalfEven,
             line_rounding: Rounding::Down,
+            whole_coins: false,
         }
     }
 
@@ -159,6 +164,15 @@ mod tests {
         // A tenth of a micro-dollar per token: each charge is rounded on its own, halves to even.
         let cheap = price(Model::PerUnit { amount: "0.1".parse().unwrap() }, 1_000_000);
         assert_eq!(charges(&cheap, &["5", "15", "25", "26"]), ["0", "0.000002", "0.000002", "0.000003"]);
+    }
+
+    #[test]
+    fn in_whole_coins_the_half_of_one_goes_up() {
+        let tokens = price(Model::PerUnit { amount: "0.001".parse().unwrap() }, 1);
+        let tokens = Price { rounding: Rounding::HalfUp, whole_coins: true, ..tokens };
+        assert_eq!(charges(&tokens, &["1000", "4", "5", "14", "15"]), ["1", "0", "0.01", "0.01", "0.02"]);
+        let yen = Price { asset: Asset::new("JPY"), ..tokens };
+        assert_eq!(charges(&yen, &["499", "500"]), ["0", "1"]);
     }
 
     #[test]

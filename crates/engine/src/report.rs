@@ -193,6 +193,8 @@ pub struct FeeReport {
     pub newest: bool,
     /// What of the amount is tax, in minor units.
     pub tax: i64,
+    /// Whether a period begins with it, the first or another; otherwise it is for a change in between.
+    pub begins_period: bool,
     /// Its payment.
     pub payment: PaymentReport,
 }

@@ -69,7 +69,9 @@ proptest! {
             };
             prop_assert_eq!(covered(unit) + charge.priced_quantity.get(), charge.quantity.get());
             let money = if charge.asset == *unit { 0 } else { covered(&charge.asset) };
-            prop_assert_eq!(money + charge.owed.get(), charge.amount.get().max(0));
+            let included = charge.included().get();
+            prop_assert_eq!(money + charge.owed.get() + included, charge.amount.get().max(0));
+            prop_assert!(included == 0 || charge.owed.is_zero());
             prop_assert!(charge.covered_by.iter().all(|cover| cover.amount > Micros::ZERO));
             let posted = |kind: EntryKind, debit: Account, asset: &Asset| -> i64 {
                 let entries = decision.entries.iter().filter(|entry| entry.cause == charge.id && entry.kind == kind);
@@ -79,6 +81,7 @@ proptest! {
                 prop_assert_eq!(posted(EntryKind::Charge, Account::Wallet, asset), covered(asset));
             }
             prop_assert_eq!(posted(EntryKind::Charge, Account::Receivable, &charge.asset), charge.owed.get());
+            prop_assert_eq!(posted(EntryKind::Charge, Account::Promotions, &charge.asset), included);
             let given_back = posted(EntryKind::Repricing, Account::Revenue, &charge.asset);
             prop_assert_eq!(given_back, charge.amount.get().min(0).abs());
         }
@@ -248,6 +251,11 @@ proptest! {
             let overage = state.overage.unwrap_or(catalog.overage);
             for asset in ["USD", "EUR", "use", "token", "minute", "page"].map(Asset::new) {
                 if debt(state, &asset) > debt(&step.before.state, &asset) {
+                    // What a hold keeps room for is included as well.
+                    if overage.policy == OveragePolicy::Included {
+                        prop_assert!(state.owed.get(&asset) <= step.before.state.owed.get(&asset));
+                        continue;
+                    }
                     prop_assert_eq!(overage.policy, OveragePolicy::Owe);
                     prop_assert!(overage.limit.is_none_or(|limit| debt(state, &asset) <= limit.get()));
                 }

@@ -290,7 +290,9 @@ impl Story {
             text.push_str(&format!(" after {}", charge.counted_before));
         }
         let owed = (!charge.owed.is_zero()).then(|| format!("{} {} owed", charge.owed, charge.asset));
-        let parts = join(self.show_covers(&charge.covered_by).chain(owed), "nothing to cover");
+        let included = charge.included();
+        let included = (!included.is_zero()).then(|| format!("{included} {} included", charge.asset));
+        let parts = join(self.show_covers(&charge.covered_by).chain(included).chain(owed), "nothing to cover");
         format!("{text}: {parts}; {} {} left", charge.balance_after, charge.asset)
     }
 

@@ -33,6 +33,7 @@ fn catalog() -> Catalog {
         per: 1,
         rounding: Rounding::HalfEven,
         line_rounding: Rounding::Down,
+        whole_coins: false,
     };
     Catalog {
         tenant: "agency".into(),

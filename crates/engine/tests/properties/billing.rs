@@ -254,6 +254,7 @@ fn catalog() -> impl Strategy<Value = Catalog> {
                     coupons: [(coupon.code.clone(), coupon)].into(),
                     limits: Vec::new(),
                     several_subscriptions: several,
+                    default: None,
                 },
                 billing: Billing {
                     taxes: taxes.map(tax).into_iter().collect(),
@@ -432,7 +433,7 @@ impl There {
                 refunds: Vec::new(),
                 dispute: None,
             };
-            FeeReport { id, invoice, newest: self.periods_ago == 0, tax: 70, payment }
+            FeeReport { id, invoice, newest: self.periods_ago == 0, tax: 70, begins_period: true, payment }
         });
         SubscriptionReport {
             reference,

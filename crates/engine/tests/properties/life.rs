@@ -213,7 +213,12 @@ fn size() -> impl Strategy<Value = HoldSize> {
 }
 
 fn overage() -> impl Strategy<Value = Overage> {
-    let policy = prop_oneof![Just(OveragePolicy::Refuse), Just(OveragePolicy::Owe), Just(OveragePolicy::Ask)];
+    let policy = prop_oneof![
+        Just(OveragePolicy::Refuse),
+        Just(OveragePolicy::Owe),
+        Just(OveragePolicy::Ask),
+        Just(OveragePolicy::Included)
+    ];
     (policy, option::of(quantity())).prop_map(|(policy, limit)| Overage { policy, limit })
 }
 
@@ -327,6 +332,7 @@ pub(crate) fn price(currency: &str) -> impl Strategy<Value = Price> + use<> {
         per,
         rounding,
         line_rounding: Rounding::Down,
+        whole_coins: false,
     })
 }
 

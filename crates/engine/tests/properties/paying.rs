@@ -10,7 +10,7 @@ use engine::report::{
 };
 use engine::{
     Asset, Collection, CollectionRequest, Command, Heard, Micros, Money, Pack, PayerChange, Payment, PaymentStep,
-    PurchaseRequest, TopUpSettings,
+    PurchaseRequest, TopUpSettings, UsagePaymentRequest,
 };
 use jiff::{SignedDuration, Timestamp};
 use proptest::collection::vec;
@@ -25,6 +25,7 @@ type Part = i64;
 /// Something to happen, before it is known to which payment.
 #[derive(Clone, Debug)]
 pub(crate) enum Paying {
+    /// One of the packs, or, behind the last, usage.
     Buy {
         pack: usize,
         quantity: u32,
@@ -89,16 +90,15 @@ impl Paying {
         let find_paid = |index: Index| if paid.is_empty() { find(index) } else { Some(*index.get(&paid)) };
         let step = |payment: &Payment, step| Command::StepPayment { payment: payment.id, step };
         Some(match self {
-            Self::Buy { pack, quantity, on_file } => Command::Purchase(PurchaseRequest {
-                id: Uuid::from_u128(id),
-                pack: PACKS[pack].into(),
-                quantity,
-                collection: if on_file {
-                    CollectionRequest::OnFile(None)
-                } else {
-                    CollectionRequest::By(Collection::OnSession { save_method: false })
-                },
-            }),
+            Self::Buy { pack, quantity, on_file } => {
+                let (id, collection) = (Uuid::from_u128(id), collection(on_file));
+                match PACKS.get(pack) {
+                    Some(pack) => {
+                        Command::Purchase(PurchaseRequest { id, pack: Arc::from(*pack), quantity, collection })
+                    }
+                    None => Command::PayUsage(UsagePaymentRequest { id, minor: i64::from(quantity) * 100, collection }),
+                }
+            }
             Self::Report { payment, heard, said } => {
                 let payment = find(payment)?;
                 step(payment, PaymentStep::Report(heard, Box::new(said.of(payment))))
@@ -227,12 +227,20 @@ fn said() -> impl Strategy<Value = Said> {
         .prop_map(|(progress, wrong, failure, refunds, dispute)| Said { progress, wrong, failure, refunds, dispute })
 }
 
+fn collection(on_file: bool) -> CollectionRequest {
+    if on_file {
+        CollectionRequest::OnFile(None)
+    } else {
+        CollectionRequest::By(Collection::OnSession { save_method: false })
+    }
+}
+
 pub(crate) fn paying() -> impl Strategy<Value = Paying> {
     let index = any::<Index>;
     let heard = prop_oneof![6 => Just(Heard::Made), 1 => Just(Heard::Asked), 2 => Just(Heard::Told)];
     let top_up = (0..PACKS.len(), 0..30_i64, 1..4000_i64);
     prop_oneof![
-        4 => (0..PACKS.len(), 1..4_u32, prop::bool::weighted(0.3))
+        4 => (0..=PACKS.len(), 1..4_u32, prop::bool::weighted(0.3))
             .prop_map(|(pack, quantity, on_file)| Paying::Buy { pack, quantity, on_file }),
         12 => (index(), heard, said()).prop_map(|(payment, heard, said)| Paying::Report { payment, heard, said }),
         1 => index().prop_map(Paying::Fail),

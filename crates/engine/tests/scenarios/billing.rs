@@ -119,6 +119,7 @@ fn define_billing(catalog: &mut engine::Catalog, words: &Words) -> Option<()> {
         }
         ["usage_invoices", when] => catalog.billing.usage_invoices = named(when)?,
         ["provider_invoices"] => catalog.billing.provider_invoices = true,
+        ["default", plan] => catalog.plans.default = Some(Arc::from(*plan)),
         ["several", "subscriptions"] => catalog.plans.several_subscriptions = true,
         _ => return None,
     }
@@ -324,6 +325,7 @@ impl Story {
             invoice: invoice.into(),
             newest: true,
             tax,
+            begins_period: words.options.get("between") != Some(&"yes"),
             payment: PaymentReport {
                 reference: format!("pi_{invoice}").into(),
                 id: None,

@@ -33,7 +33,8 @@ impl<'a> Words<'a> {
 
     /// The options that are not the language's own: dimensions.
     pub(crate) fn dimensions(&self) -> BTreeMap<String, String> {
-        let own = ["per", "size", "rounding", "line_rounding", "pooled", "plan", "flat", "at", "until", "own"];
+        let own =
+            ["per", "size", "rounding", "line_rounding", "whole_coins", "pooled", "plan", "flat", "at", "until", "own"];
         let others = self.options.iter().filter(|(name, _)| !own.contains(name));
         others.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
@@ -125,6 +126,7 @@ fn price(words: &Words, meter: &str, asset: &str, model: Model) -> Option<Price>
         per: words.option("per", number)?.unwrap_or(1),
         rounding: words.option("rounding", named)?.unwrap_or_default(),
         line_rounding: words.option("line_rounding", named)?.unwrap_or(Rounding::Down),
+        whole_coins: words.options.get("whole_coins") == Some(&"yes"),
     })
 }
 

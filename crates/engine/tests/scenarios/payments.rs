@@ -11,7 +11,8 @@ use engine::report::{
 };
 use engine::{
     Asset, Collection, CollectionRequest, Command, Documents, Effect, EffectRecord, Ending, Heard, Micros, Money, Pack,
-    PayerChange, Payment, PaymentStep, PurchaseRequest, Refund, SpentPolicy, TopUpSettings, decide_documents,
+    PayerChange, Payment, PaymentStep, PurchaseRequest, Refund, SpentPolicy, TopUpSettings, UsagePaymentRequest,
+    decide_documents,
 };
 use uuid::Uuid;
 
@@ -58,6 +59,11 @@ impl Story {
                 id: self.id(name),
                 pack: Arc::from(*pack),
                 quantity: words.option("quantity", number)?.unwrap_or(1),
+                collection: collection(words),
+            }),
+            ["pay", "usage", name, amount] => Command::PayUsage(UsagePaymentRequest {
+                id: self.id(name),
+                minor: read_money(amount, &Asset::new("USD"))?.minor,
                 collection: collection(words),
             }),
             ["provider", "subscription", ..] => return self.bill(operation, words),

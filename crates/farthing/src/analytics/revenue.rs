@@ -82,6 +82,8 @@ impl Sums {
         let revenue = credited_to("revenue");
         let grant = booked.grant_kind.as_deref();
         match booked.kind.as_str() {
+            // Given with the plan.
+            "charge" if booked.debit == "promotions" => add(&mut self.usage_allowance, revenue)?,
             "charge" => add(self.usage_of(grant), revenue)?,
             // A fee that the provider collects by an invoice of its own is sold when it is paid.
             "invoice" | "invoice_void" | "invoice_payment" => add(&mut self.invoiced, revenue)?,

@@ -113,6 +113,9 @@ pub(super) fn price(price: &Price) -> String {
     if price.rounding != Rounding::HalfEven {
         text.push_str(&format!(", rounded {}", rounding(price.rounding)));
     }
+    if price.whole_coins {
+        text.push_str(", in whole coins");
+    }
     if price.line_rounding != Rounding::Down {
         text.push_str(&format!(", lines of invoices {}", rounding(price.line_rounding)));
     }
@@ -171,6 +174,7 @@ pub(super) fn overage(overage: Overage, asset: &str) -> String {
         (OveragePolicy::Owe, Some(limit)) => format!("owed, up to {limit} {asset}"),
         (OveragePolicy::Owe, None) => "owed, whatever the amount".to_owned(),
         (OveragePolicy::Ask, _) => "refused with the amount to pay first".to_owned(),
+        (OveragePolicy::Included, _) => "included in the plan".to_owned(),
     }
 }
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use engine::{AfterDunning, Asset, Billing, Dunning, Money, TaxRate, UsageInvoices};
+use engine::{AfterDunning, Asset, Billing, Dunning, Money, Plan, TaxRate, UsageInvoices};
 
+use super::error::suggestion;
 use super::section::Section;
 
 const MOST_TAXES: usize = 10;
@@ -102,10 +103,19 @@ fn read_dunning(mut section: Section<'_>) -> Dunning {
     Dunning { retry_days: retry_days.unwrap_or(usual.retry_days), then: then.unwrap_or(usual.then), write_off }
 }
 
-/// Whether a customer may have more than one live subscription.
-pub(crate) fn read_several_subscriptions(root: &mut Section<'_>) -> bool {
-    let Some(mut section) = root.section("subscriptions", "[subscriptions]") else { return false };
+/// Whether a customer may have more than one live subscription, and the plan of those who have none, one of these.
+pub(crate) fn read_subscriptions(root: &mut Section<'_>, plans: &[Plan]) -> (bool, Option<Arc<str>>) {
+    let Some(mut section) = root.section("subscriptions", "[subscriptions]") else { return (false, None) };
     let several = section.flag("several");
+    let default = section.text("default_plan").and_then(|name| {
+        let found = plans.iter().find(|plan| *plan.name == **name.get_ref());
+        if found.is_none() {
+            let problem = format!("unknown plan `{}` in [subscriptions]", name.get_ref());
+            let remedy = suggestion(name.get_ref(), plans.iter().map(|plan| &*plan.name));
+            section.problems.add(name.span().start, problem, remedy);
+        }
+        found.map(|plan| plan.name.clone())
+    });
     section.finish();
-    several
+    (several, default)
 }

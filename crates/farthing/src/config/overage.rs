@@ -5,8 +5,12 @@ use toml::Spanned;
 
 use super::section::Section;
 
-const POLICIES: [(&str, OveragePolicy); 3] =
-    [("refuse", OveragePolicy::Refuse), ("owe", OveragePolicy::Owe), ("ask", OveragePolicy::Ask)];
+const POLICIES: [(&str, OveragePolicy); 4] = [
+    ("refuse", OveragePolicy::Refuse),
+    ("owe", OveragePolicy::Owe),
+    ("ask", OveragePolicy::Ask),
+    ("included", OveragePolicy::Included),
+];
 
 /// Reads the policy; nothing where nothing is said.
 pub(crate) fn read_overage(parent: &mut Section<'_>) -> Option<Overage> {

@@ -146,11 +146,13 @@ fn read_booked(section: &mut Section<'_>, add_ons: &AddOns, currency: Option<&As
     booked
 }
 
-/// The provider's price, where the provider renews the plan.
+/// The provider's price, where the provider renews the plan: what the environment says, or else what is written. In live mode an
+/// environment that is to say it has to.
 fn read_provider_price(section: &mut Section<'_>, surroundings: &PlanSurroundings<'_>) -> Option<Arc<str>> {
-    let written = if section.has("provider_price") { written_price(section, "plan") } else { None };
     let remedy = "set it to the provider's id of the price";
-    variable(section, "provider_price_env", (surroundings.mode, remedy)).map(Arc::from).or(written)
+    let set = variable(section, "provider_price_env", (surroundings.mode, remedy)).map(Arc::from);
+    let written = if section.has("provider_price") { written_price(section, "plan") } else { None };
+    set.or(written)
 }
 
 /// The provider's price as it stands in the file.

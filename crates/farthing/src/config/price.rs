@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use engine::{Asset, Meter, Micros, Model, Price, Rate, Rounding, Tier};
+use engine::{Asset, Meter, Micros, Model, Money, Price, Rate, Rounding, Tier};
 use toml::Spanned;
 
 use super::error::{Problems, suggestion};
@@ -79,6 +79,11 @@ fn read_price(mut section: Section<'_>, meters: &Meters, currency: Option<&Asset
     let asset = read_asset(&mut section, currency);
     let rounding = section.choice("rounding", &ROUNDINGS).unwrap_or_default();
     let line_rounding = section.choice("line_rounding", &ROUNDINGS).unwrap_or(Rounding::Down);
+    let whole_coins = section.flag("whole_coins");
+    if whole_coins && asset.as_ref().is_some_and(|asset| Money::coin(asset).is_err()) {
+        let problem = "`whole_coins` is for prices in a currency: a unit has no coins";
+        section.refuse("whole_coins", problem, "take it out");
+    }
     section.require("model", "model = \"per_unit\"");
     let model = section.choice("model", &Shape::ALL);
     let (model, per) = read_model(&mut section, model);
@@ -97,6 +102,7 @@ fn read_price(mut section: Section<'_>, meters: &Meters, currency: Option<&Asset
         per,
         rounding,
         line_rounding,
+        whole_coins,
     };
     match version("p", &price) {
         Ok(version) => price.version = version.into(),

@@ -11,7 +11,8 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::add_on::read_add_ons;
-use super::billing::{read_billing, read_several_subscriptions};
+use super::billing::{read_billing, read_subscriptions};
+use super::browser::read_origins;
 use super::connection::{ConnectionSettings, read_connection};
 use super::coupon::read_coupons;
 use super::dialect::{Dialect, Offer, read_dialect};
@@ -71,6 +72,8 @@ pub struct Tenant {
     pub connection: ConnectionSettings,
     /// The API of a product's own that it speaks besides.
     pub dialect: Option<Dialect>,
+    /// The origins of pages whose scripts may read its answers.
+    pub origins: Vec<String>,
     /// What imports assume.
     pub import: ImportDefaults,
     /// Who sends its invoices.
@@ -159,8 +162,9 @@ fn read(mut root: Section<'_>, surroundings: &Surroundings<'_>) -> Option<Tenant
     let import = read_import(&mut root, &meters);
     let jwt = read_jwt(&mut root, identity.mode, surroundings);
     let connection = read_connection(&mut root, identity.mode);
-    let offer = Offer { mode: identity.mode, meters: &meters, prices: &prices, packs: &mut packs };
+    let offer = Offer { mode: identity.mode, meters: &meters, prices: &prices, packs: &mut packs, plans: &plans };
     let dialect = read_dialect(&mut root, offer);
+    let origins = read_origins(&mut root);
     let seller = read_seller(&mut root, identity.name.as_deref());
     root.finish();
     let catalog = Catalog {
@@ -178,7 +182,7 @@ fn read(mut root: Section<'_>, surroundings: &Surroundings<'_>) -> Option<Tenant
         low_balances,
         hold_seconds,
     };
-    Some(Tenant { catalog, mode: identity.mode, jwt, connection, dialect, import, seller })
+    Some(Tenant { catalog, mode: identity.mode, jwt, connection, dialect, origins, import, seller })
 }
 
 /// What can be subscribed to.
@@ -195,10 +199,10 @@ fn read_offer(root: &mut Section<'_>, identity: &Identity, currencies: &BTreeSet
         mode: identity.mode,
     };
     let plans = read_plans(root, &surroundings);
+    let (several_subscriptions, default) = read_subscriptions(root, &plans);
     let current = plans.iter().map(|plan| (plan.name.clone(), plan.version.clone())).collect();
     let versions = plans.into_iter().map(|plan| (plan.version.clone(), Arc::new(plan))).collect();
-    let several_subscriptions = read_several_subscriptions(root);
-    Plans { versions, current, add_ons, coupons, limits, several_subscriptions }
+    Plans { versions, current, add_ons, coupons, limits, several_subscriptions, default }
 }
 
 /// What `[tenant]` says.

@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
+use engine::money::parse_decimal;
+use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
@@ -129,6 +131,19 @@ impl<'b> Fields<'b> {
         found
     }
 
+    /// A text of at most so many characters that says something; anything else is none, and no mistake yet.
+    pub(super) fn plain_text(&self, name: &str, most: usize) -> Option<String> {
+        let text: String = serde_json::from_str(self.present(name)?.get()).ok()?;
+        Some(text).filter(|text| !text.is_empty() && text.chars().count() <= most && !text.contains('\0'))
+    }
+
+    /// A JSON number, exactly; anything else is none, and no mistake yet.
+    pub(super) fn number(&self, name: &str) -> Option<Decimal> {
+        let text = self.present(name)?.get();
+        let is_number = text.starts_with(|first: char| first.is_ascii_digit() || first == '-');
+        parse_decimal(text).ok().filter(|_| is_number)
+    }
+
     /// A text with so many characters, where there is one.
     pub(super) fn text(&mut self, name: &str, lengths: RangeInclusive<usize>) -> Option<String> {
         let raw = self.present(name)?;
@@ -187,7 +202,7 @@ impl<'b> Fields<'b> {
             text => text.to_owned(),
         };
         let is_text = raw.get().starts_with('"');
-        let number = match text.parse::<rust_decimal::Decimal>() {
+        let number = match text.parse::<Decimal>() {
             Ok(number) if number.fract().is_zero() => i64::try_from(number).ok(),
             Ok(_) if is_text => {
                 let words = "Input should be a valid integer, unable to parse string as an integer";

@@ -10,6 +10,7 @@ mod failure;
 mod fields;
 mod helppet;
 mod orgvoice;
+mod parentpilot;
 mod schema;
 mod spoken;
 
@@ -23,6 +24,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
+use engine::PaymentState;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use utoipa::openapi::OpenApi;
@@ -52,6 +54,7 @@ pub fn router(app: &Arc<App>, inbound: &Inbound) -> Router<Arc<App>> {
             Some(config::Dialect::Ciris(settings)) => router.merge(ciris::router(spoken, settings.clone())),
             Some(config::Dialect::Helppet(settings)) => router.merge(helppet::router(spoken, settings.clone())),
             Some(config::Dialect::Orgvoice(settings)) => router.merge(orgvoice::router(spoken, settings.clone())),
+            Some(config::Dialect::Parentpilot(settings)) => router.merge(parentpilot::router(spoken, settings.clone())),
         };
     }
     router
@@ -66,6 +69,7 @@ pub fn documents(app: &App) -> Vec<((&'static str, &'static str), OpenApi)> {
             config::Dialect::Ciris(_) => ("/openapi/ciris.json", ciris::document()),
             config::Dialect::Helppet(_) => ("/openapi/helppet.json", helppet::document()),
             config::Dialect::Orgvoice(_) => ("/openapi/orgvoice.json", orgvoice::document()),
+            config::Dialect::Parentpilot(_) => ("/openapi/parentpilot.json", parentpilot::document()),
         };
         ((dialect.name(), path), document)
     });
@@ -163,4 +167,15 @@ impl<D: Dialect, S: Send + Sync> FromRequest<S> for Raw<D> {
 /// An instant as these products write it: microseconds, and the offset in digits.
 fn instant(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S.%6f+00:00").to_string()
+}
+
+/// How far a payment is, in Stripe's words.
+const fn payment_status(state: PaymentState) -> &'static str {
+    match state {
+        PaymentState::Pending | PaymentState::RequiresPayment => "requires_payment_method",
+        PaymentState::RequiresAction => "requires_action",
+        PaymentState::Processing => "processing",
+        PaymentState::Paid => "succeeded",
+        PaymentState::Failed | PaymentState::Canceled => "canceled",
+    }
 }

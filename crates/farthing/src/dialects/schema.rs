@@ -35,6 +35,13 @@ impl Shape {
         Self(self.0.property(name, integer(least)).required(name))
     }
 
+    /// A number above zero that has to be there.
+    pub(super) fn number(self, name: &str) -> Self {
+        let mut schema = ObjectBuilder::new().schema_type(Type::Number).build();
+        schema.exclusive_minimum = Some(utoipa::Number::from(0_isize));
+        Self(self.0.property(name, schema).required(name))
+    }
+
     /// The same, which may be left out.
     pub(super) fn optional_integer(self, name: &str, least: i64) -> Self {
         Self(self.0.property(name, integer(least)))

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::HeaderMap;
-use engine::{Catalog, Command, Effect};
+use engine::{Catalog, Command, Effect, PayerChange};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -14,7 +14,7 @@ use super::failure::Failure;
 use crate::app::{App, TenantRuntime};
 use crate::inbound::{Inbound, InboundError, Received};
 use crate::service::{Answer, Request, ServiceError};
-use crate::store::{CustomerKey, CustomerRow, EventState, Scope, StoreError};
+use crate::store::{CustomerKey, CustomerRow, EffectEnd, EffectResult, EventState, Scope, StoreError};
 
 /// How long a request waits for the provider before it answers with what is known by then.
 pub(super) const PROVIDER_WAIT: Duration = Duration::from_secs(10);
@@ -94,9 +94,28 @@ impl Spoken {
         key: &CustomerKey,
         done: &Answer,
         wanted: impl Fn(&Effect) -> bool,
-    ) -> Result<Option<crate::store::EffectResult>, StoreError> {
+    ) -> Result<Option<EffectResult>, StoreError> {
         let effects = (key.shard_key, done.effects.as_slice());
         self.app.outbox.wait_for(&*self.app.store, effects, wanted, PROVIDER_WAIT).await
+    }
+
+    /// Changes what is kept for collecting from a customer, and waits until the provider has done it; what it told, where it
+    /// had to be asked.
+    pub(super) async fn change_payer(
+        &self,
+        key: &CustomerKey,
+        change: PayerChange,
+        wanted: impl Fn(&Effect) -> bool,
+    ) -> Result<Option<String>, Failure> {
+        let done = self.execute(key, Command::ChangePayer(change), None).await?;
+        if !done.effects.iter().any(|record| wanted(&record.effect)) {
+            return Ok(None);
+        }
+        match self.wait_for(key, &done, wanted).await? {
+            Some(EffectResult { end: EffectEnd::Done, result }) => Ok(result),
+            Some(EffectResult { end: EffectEnd::Failed, result }) => Err(Failure::of_effect(result.as_deref())),
+            None => Err(Failure::ProviderUnavailable),
+        }
     }
 
     /// Takes a webhook of the tenant's provider: verifies it over its raw body, keeps it, and waits a while for it to be

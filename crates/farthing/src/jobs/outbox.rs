@@ -252,6 +252,7 @@ fn new_payment(row: &EffectRow, payment: &Payment, customer: Arc<str>) -> NewPay
         Purpose::Purchase(purchase) if purchase.quantity == 1 => purchase.title.to_string(),
         Purpose::Purchase(purchase) => format!("{} x {}", purchase.quantity, purchase.title),
         Purpose::Invoice(_) | Purpose::Subscription(_) => "Invoice".to_owned(),
+        Purpose::Usage => "Usage".to_owned(),
     };
     let collection = match &payment.collection {
         Collection::OnSession { save_method } => provider::Collection::OnSession { save_method: *save_method },

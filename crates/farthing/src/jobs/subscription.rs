@@ -271,7 +271,7 @@ impl Jobs {
         if invoice.due <= 0 || &*invoice.state == "draft" {
             return Ok(None);
         }
-        let id = fee_payment(tenant, &invoice.reference);
+        let (id, tax) = (fee_payment(tenant, &invoice.reference), invoice.tax);
         let shard_key = CustomerKey::new(tenant, customer).shard_key;
         let known = self.app.store.payment(&self.scope(tenant), (shard_key, id)).await?;
         if known.is_some_and(|known| known.payment.state == PaymentState::Paid) {
@@ -300,7 +300,8 @@ impl Jobs {
             _ => return Ok(None),
         };
         let payment = PaymentReport { page: invoice.page.clone(), ..payment };
-        Ok(Some(FeeReport { id, invoice: invoice.reference.clone(), newest, tax: invoice.tax, payment }))
+        let (invoice, begins_period) = (invoice.reference.clone(), invoice.begins_period);
+        Ok(Some(FeeReport { id, invoice, newest, tax, begins_period, payment }))
     }
 
     async fn payment_of_invoice(

@@ -402,6 +402,8 @@ pub struct InvoiceReport {
     pub tax: i64,
     /// The provider's id of the payment that pays it, or is to.
     pub payment: Option<Arc<str>>,
+    /// Whether a period of the subscription begins with it, the first or another.
+    pub begins_period: bool,
     /// The subscription that it is of.
     pub subscription: Option<Arc<str>>,
     /// The page where it can be seen and paid.

@@ -31,7 +31,10 @@ pub(crate) async fn assert_balanced(store: &dyn Store) -> usize {
                 .map(|cover| cover.amount.get())
                 .sum();
             let paid = charge.amount.max(Micros::ZERO).get();
-            assert!(charge.price.is_none() || in_money + charge.owed.get() == paid, "{who}: {charge:?}");
+            let rest = charge.owed.get() + charge.included().get();
+            assert!(charge.price.is_none() || in_money + rest == paid, "{who}: {charge:?}");
+            // What the plan gives takes no part of anybody's credit.
+            assert!(charge.included().is_zero() || charge.owed.is_zero(), "{who}: {charge:?}");
             charges += 1;
         }
     }

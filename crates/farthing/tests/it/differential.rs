@@ -305,7 +305,9 @@ fn kind(command: &Command) -> &'static str {
         Command::SettleHold { .. } => "settle hold",
         Command::ReleaseHold { .. } => "release hold",
         Command::BeginRecurringCharge(_) | Command::EndRecurringCharge { .. } => "recurring charge",
-        Command::Purchase(_) | Command::StepPayment { .. } | Command::ChangePayer(_) => "collecting",
+        Command::Purchase(_) | Command::PayUsage(_) | Command::StepPayment { .. } | Command::ChangePayer(_) => {
+            "collecting"
+        }
         Command::Subscribe(_)
         | Command::StepSubscription { .. }
         | Command::ReportSubscription(_)

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use farthing::auth::Scope;
 use tokio::process::Command;
 
 use crate::cli_program::repository_file;
@@ -26,6 +27,7 @@ async fn the_browser_code_of_the_documents_pays() {
         .env("FARTHING", format!("http://{}", app.address))
         .env("SANDBOX", &sandbox.url)
         .env("CIRIS_KEY", &app.admin_key)
+        .env("PARENTPILOT_KEY", app.new_key_of("parentpilot", Scope::Write).await.0)
         .kill_on_drop(true)
         .output();
     let output = tokio::time::timeout(LIMIT, script).await.expect("the script hangs").expect("Node runs");

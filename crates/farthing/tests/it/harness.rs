@@ -119,8 +119,11 @@ secret_env = "ACME_JWT_SECRET"
 "#;
 
 /// The tenant files of the products whose own APIs are spoken.
-pub(crate) const PRODUCTS: [&str; 2] =
-    [include_str!("../../../../examples/ciris.toml"), include_str!("../../../../examples/helppet.toml")];
+pub(crate) const PRODUCTS: [&str; 3] = [
+    include_str!("../../../../examples/ciris.toml"),
+    include_str!("../../../../examples/helppet.toml"),
+    include_str!("../../../../examples/parentpilot.toml"),
+];
 
 /// What signs the tokens of the product's users.
 pub(crate) const JWT_SECRET: &str = "thirty-two bytes, and some more of them";
@@ -195,8 +198,7 @@ impl TestApp {
 
     /// Serves one of the products whose own API is spoken, on a server of all of them.
     pub(crate) async fn of_product(database: Database, name: &str) -> (Self, TestSandbox) {
-        let of_it = |file: &&str| file.contains(&format!("\nname = \"{name}\"\n"));
-        let (first, others): (Vec<_>, Vec<_>) = PRODUCTS.iter().partition(|file| of_it(file));
+        let (first, others): (Vec<_>, Vec<_>) = PRODUCTS.iter().partition(|file| &*parse(file).catalog.tenant == name);
         assert_eq!(first.len(), 1, "{name}");
         Self::beside(database, [first, others].concat(), |_| {}).await
     }

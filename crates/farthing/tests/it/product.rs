@@ -269,6 +269,7 @@ fn price(meter: &str, small: &str, model: Model, per: u64) -> Price {
         per,
         rounding: Rounding::HalfEven,
         line_rounding: Rounding::Down,
+        whole_coins: false,
     }
 }
 

@@ -188,7 +188,7 @@ const ADMIN: Asker =
 
 /// The dialects: the tenant file of each, its document, who asks, and what names to ask for so that most requests get past the
 /// look-ups.
-const DIALECTS: [(&str, &str, Asker, &str); 3] = [
+const DIALECTS: [(&str, &str, Asker, &str); 4] = [
     (
         include_str!("../../../../examples/ciris.toml"),
         "/openapi/ciris.json",
@@ -237,6 +237,20 @@ plans = { values = ["basic", "pro"] }
 [parameters]
 "body.stripe_price_id" = { dictionary = "prices", probability = 0.8 }
 "body.plan_id" = { dictionary = "plans", probability = 0.8 }
+"#,
+    ),
+    (
+        include_str!("../../../../examples/parentpilot.toml"),
+        "/openapi/parentpilot.json",
+        None,
+        r#"
+[dictionaries]
+users = { values = ["ann", "ben"] }
+plans = { values = ["starter", "pro", "enterprise"] }
+
+[parameters]
+"header.user-id" = { dictionary = "users", probability = 0.8 }
+"body.planId" = { dictionary = "plans", probability = 0.8 }
 "#,
     ),
 ];

@@ -153,6 +153,9 @@ pub(in crate::api) struct ChargeView {
     amount: String,
     /// How much of the amount is owed.
     owed: String,
+    /// How much of the amount was included in the plan; absent where nothing was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    included: Option<String>,
     /// What covered it.
     covered_by: Vec<CoverView>,
     /// What was available in `asset` after it.
@@ -194,6 +197,9 @@ impl ChargeView {
             asset: charge.asset.to_string(),
             amount: charge.amount.to_string(),
             owed: charge.owed.to_string(),
+            included: Some(charge.included())
+                .filter(|included| !included.is_zero())
+                .map(|included| included.to_string()),
             covered_by: charge.covered_by.iter().map(|cover| CoverView::of(cover, shard_key)).collect(),
             balance_after: charge.balance_after.to_string(),
             price: charge.price.clone(),

@@ -48,6 +48,8 @@ pub(in crate::api) enum PolicyBody {
     Owe,
     /// It is refused with the amount to pay first.
     Ask,
+    /// It is given with the plan, within the spending limit, and nothing is owed.
+    Included,
 }
 
 /// An overage policy.
@@ -124,7 +126,7 @@ pub(in crate::api) struct ProfileView {
 #[schema(as = Overage)]
 pub(in crate::api) struct OverageView {
     /// `refuse`, `owe` or `ask`.
-    #[schema(value_type = String, pattern = "^(refuse|owe|ask)$")]
+    #[schema(value_type = String, pattern = "^(refuse|owe|ask|included)$")]
     policy: OveragePolicy,
     /// How much may be owed in each asset; any amount where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -188,6 +190,7 @@ impl CustomerBody {
                 PolicyBody::Refuse => OveragePolicy::Refuse,
                 PolicyBody::Owe => OveragePolicy::Owe,
                 PolicyBody::Ask => OveragePolicy::Ask,
+                PolicyBody::Included => OveragePolicy::Included,
             },
             limit: body.limit.map(|limit| limit.0),
         };

@@ -270,6 +270,9 @@ fn story(row: &ChargeRow, price: Option<&Price>, pricing: Option<&Pricing>) -> V
         let grant = PublicId { kind: Kind::Grant, shard_key: row.shard_key, id: cover.grant };
         story.push(format!("{} {} came from {grant}.", cover.amount, cover.asset));
     }
+    if !charge.included().is_zero() {
+        story.push(format!("{} {} is included in the plan.", charge.included(), charge.asset));
+    }
     if !charge.owed.is_zero() {
         story.push(format!("{} {} is owed.", charge.owed, charge.asset));
     }

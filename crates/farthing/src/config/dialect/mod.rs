@@ -3,11 +3,12 @@
 mod ciris;
 mod helppet;
 mod orgvoice;
+mod parentpilot;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use engine::{Pack, Price};
+use engine::{Pack, Plans, Price};
 
 use super::meter::Meters;
 use super::section::Section;
@@ -16,6 +17,8 @@ use super::tenant::Mode;
 pub use ciris::CirisSettings;
 pub use helppet::HelppetSettings;
 pub use orgvoice::OrgvoiceSettings;
+pub use parentpilot::ParentpilotSettings;
+pub(crate) use parentpilot::unit_price;
 
 /// The dialect that a tenant speaks. Its settings say which parts of the catalog are meant by its words, and nothing about
 /// money: that is the catalog's.
@@ -27,6 +30,8 @@ pub enum Dialect {
     Helppet(HelppetSettings),
     /// `/api/billing`: subscriptions of organisations, and invoices of the words they use.
     Orgvoice(OrgvoiceSettings),
+    /// `/api/payments`: plans with a monthly limit, and payments for usage.
+    Parentpilot(ParentpilotSettings),
 }
 
 impl Dialect {
@@ -37,6 +42,7 @@ impl Dialect {
             Self::Ciris(_) => "ciris",
             Self::Helppet(_) => "helppet",
             Self::Orgvoice(_) => "orgvoice",
+            Self::Parentpilot(_) => "parentpilot",
         }
     }
 }
@@ -48,6 +54,7 @@ pub(crate) struct Offer<'o> {
     pub(crate) meters: &'o Meters,
     pub(crate) prices: &'o [Arc<Price>],
     pub(crate) packs: &'o mut BTreeMap<Arc<str>, Pack>,
+    pub(crate) plans: &'o Plans,
 }
 
 /// Which dialect it is.
@@ -56,9 +63,15 @@ enum Name {
     Ciris,
     Helppet,
     Orgvoice,
+    Parentpilot,
 }
 
-const NAMES: [(&str, Name); 3] = [("ciris", Name::Ciris), ("helppet", Name::Helppet), ("orgvoice", Name::Orgvoice)];
+const NAMES: [(&str, Name); 4] = [
+    ("ciris", Name::Ciris),
+    ("helppet", Name::Helppet),
+    ("orgvoice", Name::Orgvoice),
+    ("parentpilot", Name::Parentpilot),
+];
 
 /// Reads the dialect; what is asked for below is that dialect's alone.
 pub(crate) fn read_dialect(root: &mut Section<'_>, offer: Offer<'_>) -> Option<Dialect> {
@@ -68,6 +81,7 @@ pub(crate) fn read_dialect(root: &mut Section<'_>, offer: Offer<'_>) -> Option<D
         Name::Ciris => ciris::read_ciris(section, offer).map(Dialect::Ciris),
         Name::Helppet => Some(Dialect::Helppet(helppet::read_helppet(section))),
         Name::Orgvoice => orgvoice::read_orgvoice(section, &offer).map(Dialect::Orgvoice),
+        Name::Parentpilot => parentpilot::read_parentpilot(section, &offer).map(Dialect::Parentpilot),
     }
 }
 

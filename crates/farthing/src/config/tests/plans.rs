@@ -99,6 +99,14 @@ amount = "1"
 }
 
 #[test]
+fn the_plan_of_those_without_a_subscription_is_one_that_is_sold() {
+    let with = |name: &str| format!("{}\n[subscriptions]\ndefault_plan = \"{name}\"\n", plan(""));
+    let tenant = read(&with("pro")).unwrap();
+    assert_eq!(tenant.catalog.plans.default_plan().map(|plan| &*plan.name), Some("pro"));
+    assert!(mistakes(&with("por")).contains("unknown plan `por` in [subscriptions]; did you mean `pro`?"));
+}
+
+#[test]
 fn a_provider_price_is_written_or_in_the_environment() {
     assert_eq!(only("provider_price = \"price_1\"").provider_price.as_deref(), Some("price_1"));
     let named = "provider_price_env = \"ACME_STRIPE_PRO_PRICE\"";
@@ -109,10 +117,9 @@ fn a_provider_price_is_written_or_in_the_environment() {
     assert_snapshot!(mistakes(&live), @"acme.toml:14:22: the environment variable `NOT_SET` is not set; set it to the provider's id of the price");
     assert_snapshot!(mistakes(&plan("provider_price_env = \"price_1\"")), @r#"acme.toml:13:22: `provider_price_env` is not the name of an environment variable; it is the variable's name in capitals, as in `provider_price_env = "STRIPE_KEY"`, never what it holds"#);
     // What is written counts where the environment says nothing.
-    let both = only("provider_price = \"price_1\"\nprovider_price_env = \"NOT_SET\"");
-    assert_eq!(both.provider_price.as_deref(), Some("price_1"));
-    let both = only(&format!("provider_price = \"price_1\"\n{named}"));
-    assert_eq!(both.provider_price.as_deref(), Some("price_of_the_tests"));
+    let both = |variable: &str| only(&format!("provider_price = \"price_1\"\n{variable}")).provider_price.clone();
+    assert_eq!(both(named).as_deref(), Some("price_of_the_tests"));
+    assert_eq!(both("provider_price_env = \"NOT_SET\"").as_deref(), Some("price_1"));
 }
 
 #[test]

@@ -6,8 +6,7 @@ use axum::response::Response;
 use engine::id::keyed_id;
 use engine::report::RefundProgress;
 use engine::{
-    Collection, CollectionRequest, Command, CustomerChange, Effect, PaymentState, PaymentStep, Profile,
-    PurchaseRequest, Refusal,
+    Collection, CollectionRequest, Command, CustomerChange, Effect, PaymentStep, Profile, PurchaseRequest, Refusal,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -17,9 +16,9 @@ use utoipa::{PartialSchema, ToSchema};
 use super::account::{Identity, Opening, find_or_create, identity_shape};
 use super::{Body, Caller, Ciris, CirisSettings, Failed, Failure, Named, State, answer, said, whole};
 use crate::auth::Scope;
-use crate::dialects::Speaker;
 use crate::dialects::fields::{Fields, Read};
 use crate::dialects::schema::Shape;
+use crate::dialects::{Speaker, payment_status};
 use crate::idempotency::fingerprint;
 use crate::store::PaymentRow;
 
@@ -75,20 +74,9 @@ impl Purchase {
             amount_minor: payment.amount.minor,
             currency: payment.amount.currency.to_string(),
             uses_purchased: whole(bought.amount) / speaker.settings.units_per_use,
-            status: status(payment.state),
+            status: payment_status(payment.state),
             publishable_key: connection.and_then(|connection| connection.publishable_key.clone()),
         })
-    }
-}
-
-/// How far a payment is, in Stripe's words.
-const fn status(state: PaymentState) -> &'static str {
-    match state {
-        PaymentState::Pending | PaymentState::RequiresPayment => "requires_payment_method",
-        PaymentState::RequiresAction => "requires_action",
-        PaymentState::Processing => "processing",
-        PaymentState::Paid => "succeeded",
-        PaymentState::Failed | PaymentState::Canceled => "canceled",
     }
 }
 

@@ -3,8 +3,7 @@
 use axum::extract::State as FromState;
 use axum::response::Response;
 use engine::payer::Payer;
-use engine::report;
-use engine::{Command, Effect, PayerChange};
+use engine::{Effect, PayerChange, report};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::openapi::{RefOr, Schema};
@@ -15,7 +14,6 @@ use super::{Body, Caller, Failed, Failure, Helppet, HelppetSettings, Named, Spea
 use crate::auth::Scope;
 use crate::dialects::fields::{Fields, Read};
 use crate::dialects::schema::Shape;
-use crate::store::{EffectEnd, EffectResult};
 
 /// A card on file.
 #[derive(Debug, Serialize, ToSchema)]
@@ -65,15 +63,7 @@ pub(super) async fn await_payer(
     change: PayerChange,
     wanted: impl Fn(&Effect) -> bool,
 ) -> Result<Option<String>, Failure> {
-    let done = speaker.spoken.execute(&practice.key, Command::ChangePayer(change), None).await?;
-    if !done.effects.iter().any(|record| wanted(&record.effect)) {
-        return Ok(None);
-    }
-    match speaker.spoken.wait_for(&practice.key, &done, wanted).await? {
-        Some(EffectResult { end: EffectEnd::Done, result }) => Ok(result),
-        Some(EffectResult { end: EffectEnd::Failed, result }) => Err(Failure::of_effect(result.as_deref())),
-        None => Err(Failure::ProviderUnavailable),
-    }
+    speaker.spoken.change_payer(&practice.key, change, wanted).await
 }
 
 /// What the practice's browser needs to put a card on file.

@@ -32,6 +32,8 @@ pub(super) struct Invoice {
     #[serde(default)]
     number: Option<Arc<str>>,
     #[serde(default)]
+    billing_reason: Option<Arc<str>>,
+    #[serde(default)]
     status: Option<Arc<str>>,
     total: i64,
     currency: String,
@@ -143,6 +145,7 @@ impl Invoice {
             paid: minor(self.amount_paid.unwrap_or(0))?,
             tax: taxes.into_iter().fold(0, i64::saturating_add),
             payment: self.payment(),
+            begins_period: matches!(self.billing_reason.as_deref(), Some("subscription_create" | "subscription_cycle")),
             total,
             subscription: subscription.map(|subscription| subscription.id().clone()),
             page: self.hosted_invoice_url.clone(),
