@@ -51,6 +51,19 @@ pub(crate) fn define(catalog: &mut engine::Catalog, words: &Words) -> Option<()>
 }
 
 impl Story {
+    /// What the provider says of a payment, or of its own invoice that collects it.
+    fn provider_says(&mut self, words: &Words, name: &str, heard: Heard, progress: &str) -> Option<Command> {
+        let payment = self.payment(name)?;
+        let report = Box::new(self.report(payment, words, progress)?);
+        let step = if payment.provider_invoice.is_some() {
+            let invoice = words.options.get("invoice").map_or_else(|| format!("in_{name}"), |own| (*own).to_owned());
+            PaymentStep::ReportInvoice(heard, invoice.into(), report)
+        } else {
+            PaymentStep::Report(heard, report)
+        };
+        Some(self.step(name, step))
+    }
+
     /// The command of an operation that is about payments.
     pub(crate) fn pay(&mut self, words: &Words) -> Option<Command> {
         let operation = &words.plain.as_slice()[1..];
@@ -68,20 +81,7 @@ impl Story {
             }),
             ["provider", "subscription", ..] => return self.bill(operation, words),
             ["provider", name, heard @ ("made" | "says" | "answers" | "tried"), progress] => {
-                let payment = self.payment(name)?;
-                let report = Box::new(self.report(payment, words, progress)?);
-                let invoice = payment.provider_invoice.is_some().then(|| words.options.get("invoice"));
-                let heard = read_heard(heard);
-                self.step(
-                    name,
-                    match invoice {
-                        Some(invoice) => {
-                            let invoice = invoice.map_or_else(|| format!("in_{name}").into(), |own| Arc::from(*own));
-                            PaymentStep::ReportInvoice(heard, invoice, report)
-                        }
-                        None => PaymentStep::Report(heard, report),
-                    },
-                )
+                self.provider_says(words, name, read_heard(heard), progress)?
             }
             ["provider", "lists", name, reference, amount, progress] => {
                 let mut report = self.report(self.payment(name)?, words, "paid")?;
