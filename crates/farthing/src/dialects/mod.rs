@@ -12,6 +12,7 @@ mod helppet;
 mod orgvoice;
 mod parentpilot;
 mod schema;
+mod speech;
 mod spoken;
 
 use std::marker::PhantomData;
@@ -55,6 +56,7 @@ pub fn router(app: &Arc<App>, inbound: &Inbound) -> Router<Arc<App>> {
             Some(config::Dialect::Helppet(settings)) => router.merge(helppet::router(spoken, settings.clone())),
             Some(config::Dialect::Orgvoice(settings)) => router.merge(orgvoice::router(spoken, settings.clone())),
             Some(config::Dialect::Parentpilot(settings)) => router.merge(parentpilot::router(spoken, settings.clone())),
+            Some(config::Dialect::Speech(settings)) => router.merge(speech::router(spoken, settings.clone())),
         };
     }
     router
@@ -70,6 +72,7 @@ pub fn documents(app: &App) -> Vec<((&'static str, &'static str), OpenApi)> {
             config::Dialect::Helppet(_) => ("/openapi/helppet.json", helppet::document()),
             config::Dialect::Orgvoice(_) => ("/openapi/orgvoice.json", orgvoice::document()),
             config::Dialect::Parentpilot(_) => ("/openapi/parentpilot.json", parentpilot::document()),
+            config::Dialect::Speech(_) => ("/openapi/speech.json", speech::document()),
         };
         ((dialect.name(), path), document)
     });

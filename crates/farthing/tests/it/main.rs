@@ -45,6 +45,7 @@ mod dialect_ciris;
 mod dialect_helppet;
 mod dialect_orgvoice;
 mod dialect_parentpilot;
+mod dialect_speech;
 mod differential;
 mod freshness;
 mod front_ends;

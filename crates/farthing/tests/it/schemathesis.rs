@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use farthing::clock::Clock;
-use jsonwebtoken::{EncodingKey, Header};
 use serde_json::json;
 use tokio::process::Command;
 
@@ -122,8 +121,16 @@ async fn configure(app: &TestApp) -> String {
     configuration
 }
 
-/// Runs it on a served document, with these settings, as the server with an admin key or with what `credentials` say; everything that the document describes has to be tested and in order.
-async fn test_document(app: &TestApp, document: &str, settings: &str, checks: &str, credentials: &str) {
+/// A token with these claims, good for a day.
+fn token(app: &TestApp, claims: &str) -> String {
+    let mut claims: serde_json::Value = serde_json::from_str(claims).expect("JSON");
+    claims["exp"] = (app.clock.now().as_second() + 86_400).into();
+    let secret = jsonwebtoken::EncodingKey::from_secret(JWT_SECRET.as_bytes());
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &secret).expect("a token")
+}
+
+/// Runs it on a served document, as the product's server and perhaps one of its users, with these settings; everything that the document describes has to be tested and in order.
+async fn test_document(app: &TestApp, document: &str, user: Option<&str>, settings: &str, checks: &str) {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(directory.path().join("schemathesis.toml"), settings).expect("a file");
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/bin/schemathesis");
@@ -132,7 +139,11 @@ async fn test_document(app: &TestApp, document: &str, settings: &str, checks: &s
     let run = Command::new(program)
         .current_dir(directory.path())
         .args(["run", &format!("http://{}{document}", app.address)])
-        .args(["--header", credentials])
+        .args(["--header", &format!("X-API-Key: {}", app.admin_key)])
+        .args(
+            user.into_iter()
+                .flat_map(|user| ["--header".to_owned(), format!("Authorization: Bearer {}", token(app, user))]),
+        )
         .args(["--checks", checks, "--continue-on-failure"])
         .args(["--max-examples", "25", "--seed", "1", "--workers", "2"])
         // Its own made-up credentials beside the key would all be refused as conflicting.
@@ -152,26 +163,11 @@ async fn test_document(app: &TestApp, document: &str, settings: &str, checks: &s
     books::assert_balanced(&*app.app.store).await;
 }
 
-/// The header of a product's server.
-fn server(app: &TestApp) -> String {
-    format!("X-API-Key: {}", app.admin_key)
-}
-
-/// The header of a user with these claims, a claim each.
-fn user(app: &TestApp, claims: &[(&str, &str)]) -> String {
-    let mut claims: serde_json::Map<_, _> =
-        claims.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-    claims.insert("exp".to_owned(), (app.clock.now().as_second() + 86_400).into());
-    let key = EncodingKey::from_secret(JWT_SECRET.as_bytes());
-    let token = jsonwebtoken::encode(&Header::default(), &claims, &key).expect("a token");
-    format!("Authorization: Bearer {token}")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_is_what_its_document_says() {
     let (app, sandbox) = TestApp::with_sandbox(Database::sqlite().await, TENANT).await;
     let settings = configure(&app).await;
-    test_document(&app, "/openapi.json", &settings, CHECKS, &server(&app)).await;
+    test_document(&app, "/openapi.json", None, &settings, CHECKS).await;
     sandbox.stop().await;
 }
 
@@ -179,16 +175,9 @@ async fn the_api_is_what_its_document_says() {
 const DIALECT_CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
                               response_schema_conformance,ignored_auth";
 
-/// Who asks: nobody but the product's server, or a user with these claims.
-type Asker = Option<&'static [(&'static str, &'static str)]>;
-
-/// An admin of an organisation.
-const ADMIN: Asker =
-    Some(&[("sub", "user"), ("tenant_id", "agency"), ("email", "a@agency.example"), ("role", "admin")]);
-
-/// The dialects: the tenant file of each, its document, who asks, and what names to ask for so that most requests get past the
-/// look-ups.
-const DIALECTS: [(&str, &str, Asker, &str); 4] = [
+/// The dialects: the tenant file of each, its document, the claims of the user who asks, where one has to, and what names to ask
+/// for so that most requests get past the look-ups.
+const DIALECTS: [(&str, &str, Option<&str>, &str); 5] = [
     (
         include_str!("../../../../examples/ciris.toml"),
         "/openapi/ciris.json",
@@ -228,7 +217,7 @@ cards = { values = ["pm_card_visa", "pm_card_amex", "pm_card_chargeDeclined"] }
     (
         include_str!("../../../../examples/orgvoice.toml"),
         "/openapi/orgvoice.json",
-        ADMIN,
+        Some(r#"{"sub": "ann", "tenant_id": "agency", "email": "ann@agency.example", "role": "admin"}"#),
         r#"
 [dictionaries]
 prices = { values = ["price_YOUR_BASIC_PRICE_ID", "price_YOUR_PRO_PRICE_ID"] }
@@ -253,14 +242,33 @@ plans = { values = ["starter", "pro", "enterprise"] }
 "body.planId" = { dictionary = "plans", probability = 0.8 }
 "#,
     ),
+    (
+        include_str!("../../../../examples/speech.toml"),
+        "/openapi/speech.json",
+        Some(r#"{"sub": "jane@example.com"}"#),
+        r#"
+[dictionaries]
+prices = { values = ["price_1234567890", "price_basic_monthly"] }
+plans = { values = ["pro_monthly", "basic_monthly", "usage_based"] }
+cards = { values = ["pm_card_visa", "pm_card_chargeCustomerFail", "pm_card_chargeDeclined"] }
+services = { values = ["voice_call", "sms", "transcription", "custom_scenario", "api_call"] }
+months = { values = ["2026-03", "2026-02"] }
+
+[parameters]
+"body.price_id" = { dictionary = "prices", probability = 0.8 }
+"body.plan_name" = { dictionary = "plans", probability = 0.8 }
+"body.payment_method_id" = { dictionary = "cards", probability = 0.8 }
+"body.service_type" = { dictionary = "services", probability = 0.8 }
+"query.billing_period" = { dictionary = "months", probability = 0.5 }
+"#,
+    ),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_dialects_are_what_their_documents_say() {
-    for (tenant, document, asker, settings) in DIALECTS {
+    for (tenant, document, user, settings) in DIALECTS {
         let (app, sandbox) = TestApp::with_sandbox(Database::sqlite().await, tenant).await;
-        let credentials = asker.map_or_else(|| server(&app), |claims| user(&app, claims));
-        test_document(&app, document, settings, DIALECT_CHECKS, &credentials).await;
+        test_document(&app, document, user, settings, DIALECT_CHECKS).await;
         sandbox.stop().await;
     }
 }

@@ -4,6 +4,7 @@ mod ciris;
 mod helppet;
 mod orgvoice;
 mod parentpilot;
+mod speech;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub use helppet::HelppetSettings;
 pub use orgvoice::OrgvoiceSettings;
 pub use parentpilot::ParentpilotSettings;
 pub(crate) use parentpilot::unit_price;
+pub use speech::{Service, SpeechSettings};
 
 /// The dialect that a tenant speaks. Its settings say which parts of the catalog are meant by its words, and nothing about
 /// money: that is the catalog's.
@@ -32,6 +34,8 @@ pub enum Dialect {
     Orgvoice(OrgvoiceSettings),
     /// `/api/payments`: plans with a monthly limit, and payments for usage.
     Parentpilot(ParentpilotSettings),
+    /// `/payments`: plans, and the use of services, of the users of a product.
+    Speech(SpeechSettings),
 }
 
 impl Dialect {
@@ -43,6 +47,7 @@ impl Dialect {
             Self::Helppet(_) => "helppet",
             Self::Orgvoice(_) => "orgvoice",
             Self::Parentpilot(_) => "parentpilot",
+            Self::Speech(_) => "speech",
         }
     }
 }
@@ -64,13 +69,15 @@ enum Name {
     Helppet,
     Orgvoice,
     Parentpilot,
+    Speech,
 }
 
-const NAMES: [(&str, Name); 4] = [
+const NAMES: [(&str, Name); 5] = [
     ("ciris", Name::Ciris),
     ("helppet", Name::Helppet),
     ("orgvoice", Name::Orgvoice),
     ("parentpilot", Name::Parentpilot),
+    ("speech", Name::Speech),
 ];
 
 /// Reads the dialect; what is asked for below is that dialect's alone.
@@ -82,6 +89,7 @@ pub(crate) fn read_dialect(root: &mut Section<'_>, offer: Offer<'_>) -> Option<D
         Name::Helppet => Some(Dialect::Helppet(helppet::read_helppet(section))),
         Name::Orgvoice => orgvoice::read_orgvoice(section, &offer).map(Dialect::Orgvoice),
         Name::Parentpilot => parentpilot::read_parentpilot(section, &offer).map(Dialect::Parentpilot),
+        Name::Speech => Some(Dialect::Speech(speech::read_speech(section, &offer))),
     }
 }
 
