@@ -67,7 +67,7 @@ pub use money::{Asset, Micros, Money, Rounding};
 pub use notice::{Notice, NoticeRecord};
 pub use one_time::{OneTime, OneTimeRequest};
 pub use payer::{Payer, PayerChange};
-pub use payment::{Collection, FeePayment, Heard, Payment, PaymentState, PaymentStep, Purpose};
+pub use payment::{Collection, FeePayment, Heard, Payment, PaymentState, PaymentStep, ProviderInvoice, Purpose};
 pub use period::{Interval, IntervalUnit, Period};
 pub use plan::{AddOn, Allowance, Plan, Plans};
 pub use preview::{Preview, preview};

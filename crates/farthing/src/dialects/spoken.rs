@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::HeaderMap;
-use engine::report::Failure as ProviderFailure;
 use engine::{Catalog, Command, Effect, PayerChange};
 use jiff::Timestamp;
-use serde::Deserialize;
 use uuid::Uuid;
 
 use super::failure::Failure;
@@ -20,6 +18,9 @@ use crate::store::{CustomerKey, CustomerRow, EffectEnd, EffectResult, EventState
 
 /// How long a request waits for the provider before it answers with what is known by then.
 pub(super) const PROVIDER_WAIT: Duration = Duration::from_secs(10);
+
+/// How often it is looked meanwhile whether another request has brought it about.
+pub(super) const LOOK: Duration = Duration::from_millis(200);
 
 /// How long a webhook waits for what it says to be applied, so that the provider sends again what could not be.
 const WEBHOOK_WAIT: Duration = Duration::from_secs(5);
@@ -112,7 +113,7 @@ impl Spoken {
         }
         match self.wait_for(key, &done, wanted).await? {
             Some(EffectResult { end: EffectEnd::Done, result }) => Ok(result),
-            Some(EffectResult { end: EffectEnd::Failed, result }) => Err(refused(result.as_deref())),
+            Some(EffectResult { end: EffectEnd::Failed, result }) => Err(Failure::of_effect(result.as_deref())),
             None => Err(Failure::ProviderUnavailable),
         }
     }
@@ -131,14 +132,4 @@ impl Spoken {
             state => Ok((event, state)),
         }
     }
-}
-
-/// Why the provider refused, as the outbox keeps it.
-fn refused(result: Option<&str>) -> Failure {
-    #[derive(Deserialize)]
-    struct Kept {
-        failure: ProviderFailure,
-    }
-    let kept: Option<Kept> = result.and_then(|text| serde_json::from_str(text).ok());
-    kept.map_or(Failure::ProviderUnavailable, |kept| Failure::Declined(kept.failure))
 }
