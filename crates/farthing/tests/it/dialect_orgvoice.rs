@@ -13,9 +13,6 @@ use crate::databases;
 use crate::harness::{Answer, JWT_SECRET, TestApp, TestRequest, list, text};
 use crate::shop::{TestSandbox, WEBHOOK_SECRET, signed};
 
-/// The product's tenant file.
-const TENANT: &str = include_str!("../../../../examples/orgvoice.toml");
-
 /// The organisation of the tests, and another.
 const ORGANISATION: &str = "0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d";
 const OTHER: &str = "11111111-2222-4333-8444-555555555555";
