@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::HeaderMap;
-use engine::report::Failure as ProviderFailure;
 use engine::{Catalog, Command, Effect, PayerChange};
 use jiff::Timestamp;
-use serde::Deserialize;
 use uuid::Uuid;
 
 use super::failure::Failure;
@@ -112,7 +110,7 @@ impl Spoken {
         }
         match self.wait_for(key, &done, wanted).await? {
             Some(EffectResult { end: EffectEnd::Done, result }) => Ok(result),
-            Some(EffectResult { end: EffectEnd::Failed, result }) => Err(refused(result.as_deref())),
+            Some(EffectResult { end: EffectEnd::Failed, result }) => Err(Failure::of_effect(result.as_deref())),
             None => Err(Failure::ProviderUnavailable),
         }
     }
@@ -131,14 +129,4 @@ impl Spoken {
             state => Ok((event, state)),
         }
     }
-}
-
-/// Why the provider refused, as the outbox keeps it.
-fn refused(result: Option<&str>) -> Failure {
-    #[derive(Deserialize)]
-    struct Kept {
-        failure: ProviderFailure,
-    }
-    let kept: Option<Kept> = result.and_then(|text| serde_json::from_str(text).ok());
-    kept.map_or(Failure::ProviderUnavailable, |kept| Failure::Declined(kept.failure))
 }

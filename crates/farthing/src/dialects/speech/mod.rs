@@ -198,6 +198,9 @@ fn declined(failure: &ProviderFailure) -> (StatusCode, &'static str) {
 fn refused(refusal: &Refusal) -> (StatusCode, String) {
     let status = match refusal {
         Refusal::UnknownSubscription => return (StatusCode::NOT_FOUND, "No active subscription found".to_owned()),
+        Refusal::AmountOutOfRange => {
+            return (StatusCode::BAD_REQUEST, "the amount is too small or too large".to_owned());
+        }
         Refusal::Suspended | Refusal::Closed => StatusCode::FORBIDDEN,
         Refusal::AlreadySubscribed
         | Refusal::ChangePending
@@ -240,7 +243,6 @@ fn refused(refusal: &Refusal) -> (StatusCode, String) {
         | Refusal::PaymentUnconfirmed
         | Refusal::NotPaid
         | Refusal::Disputed
-        | Refusal::AmountOutOfRange
         | Refusal::RefundTooLarge { .. }
         | Refusal::CreditTooLarge { .. }
         | Refusal::TimeInFuture
