@@ -49,17 +49,30 @@ pub struct Billing {
     pub days_until_due: u16,
     /// When usage is invoiced that no subscription bills.
     pub usage_invoices: UsageInvoices,
+    /// Whether invoices that are of no subscription of farthing's own are invoices at the provider too, which collects them.
+    pub provider_invoices: bool,
 }
 
-/// When usage is invoiced of customers without a subscription.
+/// When usage is invoiced, apart from the periods of subscriptions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UsageInvoices {
     /// When somebody asks for it.
     #[default]
     OnDemand,
-    /// When the calendar month ends in the tenant's zone, of every customer that owes for usage.
+    /// When the calendar month ends in the tenant's zone, of every customer without a subscription that owes for usage.
     Monthly,
+    /// When the calendar month ends, of every customer with a subscription in force that owes for usage. Usage is by the
+    /// calendar month for everybody then, whatever the periods of subscriptions.
+    MonthlyOfSubscribers,
+}
+
+impl UsageInvoices {
+    /// Whether the usage of subscribers is invoiced by the calendar month, and not with their subscription's periods.
+    #[must_use]
+    pub const fn by_month_alone(self) -> bool {
+        matches!(self, Self::MonthlyOfSubscribers)
+    }
 }
 
 /// Something to be billed once, with the next invoice in its currency.
@@ -314,6 +327,7 @@ impl Draft<'_> {
                 attempts: 0,
                 next_attempt_at: Some(due_at).filter(|_| open && by_invoice),
                 payment: None,
+                provider_reference: None,
                 changed_at: self.clock,
             },
         })
@@ -367,6 +381,7 @@ impl Draft<'_> {
                 total: invoice.standing.due,
                 tax: invoice.tax,
                 carried_in,
+                at_provider: false,
                 standing: invoice.standing.clone(),
             });
             self.notice(Notice::InvoiceOpened { invoice: invoice.id });
@@ -417,11 +432,12 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// The month has ended: what is owed for it and for earlier ones is invoiced, unless a subscription will.
+    /// The month has ended: what is owed for it and for earlier ones is invoiced, unless a subscription will, or nobody but
+    /// subscribers is invoiced by itself: then it waits for a month that ends with a subscription.
     pub(crate) fn usage_is_due(&mut self) -> Result<(), Refusal> {
         self.decision.customer.state.usage_due_at = None;
-        if !self.bills_by_month() {
-            return Ok(());
+        if !self.bills_this_month() {
+            return if self.decision.customer.state.owed.is_empty() { Ok(()) } else { self.expect_usage_invoice() };
         }
         let within = self.now.checked_sub(SignedDuration::from_micros(1)).unwrap_or(self.now);
         let period = month_of(within, &self.catalog.time_zone)?;
@@ -434,16 +450,27 @@ impl Draft<'_> {
 
     /// Sees that something is invoiced when the month ends, where no subscription will.
     pub(crate) fn expect_usage_invoice(&mut self) -> Result<(), Refusal> {
-        if self.bills_by_month() && self.decision.customer.state.usage_due_at.is_none() {
+        let usage_invoices = self.catalog.billing.usage_invoices;
+        let expected = usage_invoices.by_month_alone() || self.bills_this_month();
+        if expected && self.decision.customer.state.usage_due_at.is_none() {
             let month = month_of(self.now, &self.catalog.time_zone)?;
             self.decision.customer.state.usage_due_at = Some(month.end);
         }
         Ok(())
     }
 
-    fn bills_by_month(&self) -> bool {
+    fn bills_this_month(&self) -> bool {
         let subscribes = self.decision.customer.state.subscriptions.iter().any(|known| known.state.is_in_force());
-        self.catalog.billing.usage_invoices == UsageInvoices::Monthly && !subscribes
+        match self.catalog.billing.usage_invoices {
+            UsageInvoices::OnDemand => false,
+            UsageInvoices::Monthly => !subscribes,
+            UsageInvoices::MonthlyOfSubscribers => subscribes,
+        }
+    }
+
+    /// Before when usage began that the end of a subscription's period invoices; none where the calendar month does.
+    pub(crate) fn usage_until(&self, end: Timestamp) -> Option<Timestamp> {
+        (!self.catalog.billing.usage_invoices.by_month_alone()).then_some(end)
     }
 
     /// Invoices what is owed by the end of a period, in each currency; whether there was anything.
@@ -489,7 +516,15 @@ impl Draft<'_> {
         let Some(open) = open.filter(|_| self.refuse_closed().is_ok()) else { return Ok(()) };
         let (subscription, by_invoice) = (open.subscription, open.by_invoice);
         let has_method = self.decision.customer.state.payer.usual_method().is_some();
-        if by_invoice || (subscription.is_none() && !has_method) { Ok(()) } else { self.collect(invoice) }
+        if by_invoice {
+            return Ok(());
+        }
+        if !has_method && self.is_at_provider(subscription) {
+            // There it waits for its customer.
+            let collection = Collection::OnSession { save_method: false };
+            return self.pay_invoice(invoice, None, collection, false);
+        }
+        if subscription.is_none() && !has_method { Ok(()) } else { self.collect(invoice) }
     }
 
     /// Does something with an invoice; of one that is settled, the document is at hand.
@@ -611,6 +646,7 @@ impl Draft<'_> {
             total: asked,
             tax: invoice.tax,
             carried_in: 0,
+            at_provider: false,
             standing: standing.clone(),
         };
         let cause = (EntryKind::CreditNote, id);
@@ -638,12 +674,14 @@ impl Draft<'_> {
     }
 }
 
-/// The period whose usage is invoiced on demand: that of the subscription in force, or else the calendar month.
+/// The period whose usage is invoiced on demand: that of the subscription in force, or else the calendar month, which it always
+/// is where usage is invoiced by the month alone.
 ///
 /// # Errors
 /// `AmountOutOfRange` where it lies beyond the calendar.
 pub fn usage_period(catalog: &Catalog, state: &State, now: Timestamp) -> Result<Period, Refusal> {
     let in_force = state.subscriptions.iter().find(|known| known.state.is_in_force());
+    let in_force = in_force.filter(|_| !catalog.billing.usage_invoices.by_month_alone());
     in_force.map_or_else(|| month_of(now, &catalog.time_zone), |subscription| Ok(subscription.period))
 }
 

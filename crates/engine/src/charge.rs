@@ -275,8 +275,11 @@ impl<'a> Draft<'a> {
         quantity: Micros,
         (asset, amount, short): (&Asset, Micros, Micros),
     ) -> Result<Timestamp, Refusal> {
-        let period = self.counting_start(request.occurred_at)?;
+        let mut period = self.counting_start(request.occurred_at)?;
         self.count_spending(asset, period, short)?;
+        if self.catalog.billing.usage_invoices.by_month_alone() {
+            period = month_of(request.occurred_at, &self.catalog.time_zone)?.start;
+        }
         if asset.currency().is_some() {
             self.expect_usage_invoice()?;
         }

@@ -1,6 +1,8 @@
 //! Collecting invoices: with the usual payment method at once, and again by a schedule when that does not work; then what
 //! the tenant file says becomes of the subscription.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -11,7 +13,7 @@ use crate::invoice::{InvoiceChange, InvoiceState, OpenInvoice, Standing, is_zero
 use crate::ledger::{Account, EntryKind};
 use crate::money::{Asset, Micros, Money};
 use crate::notice::Notice;
-use crate::payment::{Collection, Payment, PaymentState, Purpose};
+use crate::payment::{Collection, Payment, PaymentState, ProviderInvoice, Purpose};
 use crate::refusal::Refusal;
 use crate::subscription::{SubscriptionSource, SubscriptionState};
 use crate::wallet::Draft;
@@ -62,12 +64,24 @@ pub struct InvoicePayment {
 }
 
 impl Draft<'_> {
-    /// Tries to collect an open invoice with the usual payment method. Without one, it stays open.
+    /// Tries to collect an open invoice with the usual payment method. Without one, it stays open. One that the provider has
+    /// is tried again there, so that there is never more than one that could collect it.
     pub(crate) fn collect(&mut self, invoice: Uuid) -> Result<(), Refusal> {
         let method = self.decision.customer.state.payer.usual_method().cloned();
-        match method {
-            Some(method) => self.pay_invoice(invoice, None, Collection::OffSession { method }, true),
-            None => self.attempt_without_payment(invoice),
+        let index = self.open_invoice(invoice)?;
+        let open = &self.decision.customer.state.invoices[index];
+        let payment = open.standing.payment.filter(|_| open.at_provider);
+        match (method, payment) {
+            (Some(method), Some(payment)) => {
+                let standing = &mut self.decision.customer.state.invoices[index].standing;
+                standing.attempts = standing.attempts.saturating_add(1);
+                standing.next_attempt_at = None;
+                self.effect(Effect::CollectInvoice { payment, method }, self.clock);
+                self.invoice_changed(index);
+                Ok(())
+            }
+            (Some(method), None) => self.pay_invoice(invoice, None, Collection::OffSession { method }, true),
+            (None, _) => self.attempt_without_payment(invoice),
         }
     }
 
@@ -80,7 +94,9 @@ impl Draft<'_> {
         automatic: bool,
     ) -> Result<(), Refusal> {
         let index = self.open_invoice(invoice)?;
+        let at_provider = self.is_at_provider(self.decision.customer.state.invoices[index].subscription);
         let open = &mut self.decision.customer.state.invoices[index];
+        open.at_provider = at_provider;
         open.standing.attempts = open.standing.attempts.saturating_add(u16::from(automatic));
         let attempt = format!("{}/{}", open.standing.attempts, self.decision.customer.position);
         let id = id.unwrap_or_else(|| operation_id(invoice, "payment", &attempt));
@@ -96,6 +112,7 @@ impl Draft<'_> {
             collection,
             state: PaymentState::Pending,
             reference: None,
+            provider_invoice: at_provider.then(ProviderInvoice::default),
             client_secret: None,
             page: None,
             failure: None,
@@ -114,15 +131,41 @@ impl Draft<'_> {
         Ok(())
     }
 
+    /// The provider has made its invoice, which a payment of ours is.
+    pub(crate) fn note_provider_invoice(&mut self, payment: Uuid, reference: &Arc<str>) {
+        let mut open = self.decision.customer.state.invoices.iter_mut();
+        let Some(index) = open.position(|open| open.standing.payment == Some(payment)) else { return };
+        self.decision.customer.state.invoices[index].standing.provider_reference = Some(reference.clone());
+        self.invoice_changed(index);
+    }
+
+    /// Whether an invoice is one at the provider too: not where its subscription is renewed here, and collects by its own rules.
+    pub(crate) fn is_at_provider(&self, subscription: Option<Uuid>) -> bool {
+        let known = subscription.and_then(|id| self.find_subscription(id).ok());
+        let own = known.map(|index| self.decision.customer.state.subscriptions[index].source);
+        self.catalog.billing.provider_invoices && own != Some(SubscriptionSource::Own)
+    }
+
     /// Takes note of what became of a payment for an invoice.
     pub(crate) fn note_invoice_payment(
         &mut self,
         before: PaymentState,
         payment: &Payment,
         purpose: &InvoicePayment,
+        tried: bool,
     ) -> Result<(), Refusal> {
+        let waiting = matches!(payment.state, PaymentState::RequiresPayment | PaymentState::RequiresAction);
+        if tried && waiting {
+            return self.attempt_failed(purpose.invoice);
+        }
         if before == payment.state {
             return Ok(());
+        }
+        let current = |open: &&mut OpenInvoice| open.standing.payment == Some(payment.id);
+        if matches!(payment.state, PaymentState::Failed | PaymentState::Canceled)
+            && let Some(open) = self.decision.customer.state.invoices.iter_mut().find(current)
+        {
+            open.at_provider = false;
         }
         let current = self.decision.customer.state.invoices.iter().find(|open| open.id == purpose.invoice);
         let is_current = current.is_some_and(|open| open.standing.payment == Some(payment.id));
@@ -136,7 +179,8 @@ impl Draft<'_> {
             PaymentState::Pending | PaymentState::Processing | PaymentState::Paid => false,
         };
         let waits = matches!(before, PaymentState::RequiresPayment | PaymentState::RequiresAction);
-        if is_current && purpose.automatic && failed && !waits {
+        let by_itself = purpose.automatic || (payment.provider_invoice.is_some() && before == PaymentState::Processing);
+        if is_current && by_itself && failed && !waits {
             self.attempt_failed(purpose.invoice)?;
         }
         Ok(())

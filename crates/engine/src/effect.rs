@@ -29,6 +29,13 @@ pub enum Effect {
         /// Which.
         payment: Uuid,
     },
+    /// Try again to collect a payment that is an invoice of the provider's.
+    CollectInvoice {
+        /// The payment.
+        payment: Uuid,
+        /// The provider's id of the payment method.
+        method: Arc<str>,
+    },
     /// Give a part of the payment back.
     CreateRefund {
         /// The payment.

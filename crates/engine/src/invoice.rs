@@ -225,6 +225,9 @@ pub struct Standing {
     /// The payment under way, or the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payment: Option<Uuid>,
+    /// The provider's id of the invoice that it is there, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_reference: Option<Arc<str>>,
     /// When it last changed.
     #[serde(with = "jiff::fmt::serde::timestamp::microsecond::required")]
     pub changed_at: Timestamp,
@@ -253,6 +256,9 @@ pub struct OpenInvoice {
     /// What earlier invoices left to it; below zero in the customer's favour.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub carried_in: i64,
+    /// Whether the provider has it as an invoice of its own, by the latest payment.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_provider: bool,
     /// How it stands.
     pub standing: Standing,
 }

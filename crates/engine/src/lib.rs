@@ -67,7 +67,7 @@ pub use money::{Asset, Micros, Money, Rounding};
 pub use notice::{Notice, NoticeRecord};
 pub use one_time::{OneTime, OneTimeRequest};
 pub use payer::{Payer, PayerChange};
-pub use payment::{Collection, FeePayment, Heard, Payment, PaymentState, PaymentStep, Purpose};
+pub use payment::{Collection, FeePayment, Heard, Payment, PaymentState, PaymentStep, ProviderInvoice, Purpose};
 pub use period::{Interval, IntervalUnit, Period};
 pub use plan::{AddOn, Allowance, Plan, Plans};
 pub use preview::{Preview, preview};
@@ -76,7 +76,7 @@ pub use proration::Proration;
 pub use purchase::{CollectionRequest, Pack, Purchase, PurchaseRequest};
 pub use recurring_charge::{RecurringCharge, RecurringChargeRequest};
 pub use refund::{Refund, SpentPolicy};
-pub use refusal::Refusal;
+pub use refusal::{Refusal, RefusalKind};
 pub use renewal::{DueKind, due, due_at};
 pub use subscription::{
     ChangeTime, PendingChange, SubscribeRequest, Subscription, SubscriptionSource, SubscriptionState, SubscriptionStep,

@@ -61,6 +61,7 @@ impl Draft<'_> {
             collection,
             state: PaymentState::Pending,
             reference: None,
+            provider_invoice: None,
             client_secret: None,
             page: None,
             failure: None,

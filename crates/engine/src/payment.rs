@@ -44,6 +44,9 @@ pub struct Payment {
     /// The provider's id of it, once that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<Arc<str>>,
+    /// The provider's invoice that collects it, where one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_invoice: Option<ProviderInvoice>,
     /// What the customer's browser needs to pay it, as long as it can be paid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_secret: Option<Arc<str>>,
@@ -67,6 +70,14 @@ pub struct Payment {
     /// When the money was there.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::customer::optional_micros")]
     pub paid_at: Option<Timestamp>,
+}
+
+/// An invoice of the provider's own that collects a payment for an invoice of ours. Nothing else does, so it is collected once.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ProviderInvoice {
+    /// The provider's id of it, once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Arc<str>>,
 }
 
 /// What a payment is for.
@@ -179,6 +190,8 @@ impl PaymentState {
 pub enum PaymentStep {
     /// The provider says how it stands.
     Report(Heard, Box<PaymentReport>),
+    /// The provider says how it stands with its invoice of this id, which collects the payment.
+    ReportInvoice(Heard, Arc<str>, Box<PaymentReport>),
     /// The provider would not take it on.
     Fail(Failure),
     /// It is to be ended, if it is not paid.
@@ -213,6 +226,8 @@ pub enum Heard {
     Made,
     /// It is the answer to our asking, and asks for the next time.
     Asked,
+    /// It is the answer to our trying again to collect it.
+    Tried,
     /// We were told.
     Told,
 }
@@ -233,6 +248,9 @@ impl Draft<'_> {
         let mut payment = Payment { position: self.decision.customer.position, ..payment.clone() };
         match step {
             PaymentStep::Report(heard, report) => self.report_payment(&mut payment, *heard, report)?,
+            PaymentStep::ReportInvoice(heard, invoice, report) => {
+                self.report_invoice(&mut payment, *heard, invoice, report)?;
+            }
             PaymentStep::Fail(failure) => self.fail_payment(&mut payment, failure),
             PaymentStep::Cancel => {
                 if payment.state.has_ended() {
@@ -249,7 +267,10 @@ impl Draft<'_> {
         }
         match &payment.purpose {
             Purpose::Purchase(purchase) => self.note_top_up(known.state, &payment, purchase),
-            Purpose::Invoice(purpose) => self.note_invoice_payment(known.state, &payment, purpose)?,
+            Purpose::Invoice(purpose) => {
+                let tried = matches!(step, PaymentStep::ReportInvoice(Heard::Tried, ..));
+                self.note_invoice_payment(known.state, &payment, purpose, tried)?;
+            }
             // How the subscription stands is said of it, and not of its payments.
             Purpose::OneTime(_) | Purpose::Subscription(_) => {}
         }
@@ -282,10 +303,36 @@ impl Draft<'_> {
         if payment.state == PaymentState::Paid {
             self.report_refunds(payment, &report.refunds)?;
             self.report_dispute(payment, report.dispute.as_ref())?;
-        } else if !payment.state.has_ended() && heard != Heard::Told {
+        } else if !payment.state.has_ended() && matches!(heard, Heard::Made | Heard::Asked) {
             self.look_again(payment)?;
         }
         Ok(())
+    }
+
+    /// The same, of one that an invoice of the provider's collects: that names its payment anew when somebody has ended the one
+    /// before.
+    fn report_invoice(
+        &mut self,
+        payment: &mut Payment,
+        heard: Heard,
+        invoice: &Arc<str>,
+        report: &PaymentReport,
+    ) -> Result<(), Refusal> {
+        let Some(known) = &mut payment.provider_invoice else { return Err(Refusal::PaymentMismatch) };
+        match &known.reference {
+            Some(reference) if reference != invoice => return Err(Refusal::PaymentMismatch),
+            Some(_) => {
+                if payment.state != PaymentState::Paid {
+                    payment.reference = Some(report.reference.clone());
+                }
+            }
+            None if heard == Heard::Made => {
+                known.reference = Some(invoice.clone());
+                self.note_provider_invoice(payment.id, invoice);
+            }
+            None => return Err(Refusal::PaymentUnconfirmed),
+        }
+        self.report_payment(payment, heard, report)
     }
 
     pub(crate) fn advance(&mut self, payment: &mut Payment, report: &PaymentReport) -> Result<(), Refusal> {
@@ -326,6 +373,13 @@ impl Draft<'_> {
     /// Asks again when the payment is as old again as it is now; ends it when it has waited for too long.
     fn look_again(&mut self, payment: &Payment) -> Result<(), Refusal> {
         let age = self.now.duration_since(payment.created_at);
+        if payment.provider_invoice.is_some() {
+            // An invoice waits for as long as it is open; the provider tells of it besides.
+            let wait = age.clamp(FIRST_LOOK, PAYMENT_LASTS);
+            let due_at = self.now.checked_add(wait).map_err(|_| Refusal::AmountOutOfRange)?;
+            self.effect(Effect::ObservePayment { payment: payment.id }, due_at);
+            return Ok(());
+        }
         if age >= PAYMENT_LASTS && payment.state != PaymentState::Processing {
             self.effect(Effect::CancelPayment { payment: payment.id }, self.now);
             return Ok(());

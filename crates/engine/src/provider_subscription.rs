@@ -364,7 +364,8 @@ impl Draft<'_> {
         let commitment = plan.filter(|_| paid_for).and_then(|plan| plan.commitment).unwrap_or_default();
         let commitment = commitment - rest_of(commitment, before.period, until)?;
         let reason = InvoiceReason::Usage;
-        let invoice = self.bill_subscription(before, reason, period, Some(until), Vec::new(), commitment)?;
+        let invoice =
+            self.bill_subscription(before, reason, period, self.usage_until(until), Vec::new(), commitment)?;
         if let Some(plan) = plan {
             self.bill_other_currencies(before, &plan.fee.currency)?;
         }
@@ -434,6 +435,7 @@ impl Draft<'_> {
             },
             state: PaymentState::Pending,
             reference: Some(fee.payment.reference.clone()),
+            provider_invoice: None,
             client_secret: None,
             page: None,
             failure: None,

@@ -135,6 +135,7 @@ impl Draft<'_> {
             collection,
             state: PaymentState::Pending,
             reference: None,
+            provider_invoice: None,
             client_secret: None,
             page: None,
             failure: None,

@@ -181,7 +181,7 @@ impl Draft<'_> {
         subscription.invoiced_fees = 0;
         let subscription = subscription.clone();
         lines.extend(fee_lines(plan, &subscription.terms, subscription.period)?);
-        let now = Some(self.now);
+        let now = self.usage_until(self.now);
         self.give_allowances(index, Some(before))?;
         let invoice = self.bill_subscription(&subscription, reason, before.period, now, lines, commitment)?;
         self.bill_other_currencies(before, &plan.fee.currency)?;
@@ -203,6 +203,7 @@ impl Draft<'_> {
 
     /// Invoices usage that is owed in other currencies than the plan's, each on its own.
     pub(crate) fn bill_other_currencies(&mut self, before: &Subscription, own: &Asset) -> Result<(), Refusal> {
+        let Some(usage_before) = self.usage_until(self.now) else { return Ok(()) };
         let owed = &self.decision.customer.state.owed;
         let others: Vec<Asset> = owed.keys().filter(|a| *a != own && a.currency().is_some()).cloned().collect();
         for currency in others {
@@ -220,7 +221,7 @@ impl Draft<'_> {
                 reason: InvoiceReason::Usage,
                 currency,
                 period: before.period,
-                usage_before: Some(self.now),
+                usage_before: Some(usage_before),
                 lines: Vec::new(),
                 commitment: 0,
             })?;

@@ -216,10 +216,14 @@ fn catalog() -> impl Strategy<Value = Catalog> {
         (1..3000_i64).prop_map(|minor| Discount::Amount(Money { minor, currency: Asset::new("USD") }))
     ];
     let prices = (price("USD"), price("USD"), rounding);
-    let usage_invoices = prop_oneof![Just(UsageInvoices::OnDemand), Just(UsageInvoices::Monthly)];
-    let dunning = (dunning, usage_invoices);
+    let usage_invoices = prop_oneof![
+        Just(UsageInvoices::OnDemand),
+        Just(UsageInvoices::Monthly),
+        Just(UsageInvoices::MonthlyOfSubscribers)
+    ];
+    let dunning = (dunning, (usage_invoices, any::<bool>()));
     (zone, plans, prices, taxes, dunning, discount, option::of(1..200_i64), any::<bool>()).prop_map(
-        |(zone, plans, prices, taxes, (dunning, usage_invoices), discount, minimum, several)| {
+        |(zone, plans, prices, taxes, (dunning, (usage_invoices, provider_invoices)), discount, minimum, several)| {
             let ((large, small, rounding), (retry_days, then, write_off)) = (prices, dunning);
             let price = |name: &str, large: bool, price: Price| {
                 let matching = large.then(|| ("model".to_owned(), "large".to_owned())).into_iter().collect();
@@ -258,6 +262,7 @@ fn catalog() -> impl Strategy<Value = Catalog> {
                     dunning: Dunning { retry_days, then, write_off },
                     days_until_due: 14,
                     usage_invoices,
+                    provider_invoices,
                 },
                 spent_refunds: SpentPolicy::Owe,
                 overage: Overage { policy: OveragePolicy::Owe, limit: None },
@@ -658,6 +663,7 @@ proptest! {
         let (mut catalog, mut customer, start) = (catalog, last.decision.customer.clone(), last.now);
         // Attempts to collect go by the clock, so here everyone pays by itself, and has long enough for it.
         catalog.billing.days_until_due = 10_000;
+        catalog.billing.provider_invoices = false;
         customer.state.invoices.clear();
         customer.state.payer.methods.clear();
         customer.state.payer.default_method = None;

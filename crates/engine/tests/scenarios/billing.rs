@@ -118,6 +118,7 @@ fn define_billing(catalog: &mut engine::Catalog, words: &Words) -> Option<()> {
             };
         }
         ["usage_invoices", when] => catalog.billing.usage_invoices = named(when)?,
+        ["provider_invoices"] => catalog.billing.provider_invoices = true,
         ["default", plan] => catalog.plans.default = Some(Arc::from(*plan)),
         ["several", "subscriptions"] => catalog.plans.several_subscriptions = true,
         _ => return None,

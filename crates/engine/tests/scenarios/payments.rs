@@ -52,6 +52,19 @@ pub(crate) fn define(catalog: &mut engine::Catalog, words: &Words) -> Option<()>
 }
 
 impl Story {
+    /// What the provider says of a payment, or of its own invoice that collects it.
+    fn provider_says(&mut self, words: &Words, name: &str, heard: Heard, progress: &str) -> Option<Command> {
+        let payment = self.payment(name)?;
+        let report = Box::new(self.report(payment, words, progress)?);
+        let step = if payment.provider_invoice.is_some() {
+            let invoice = words.options.get("invoice").map_or_else(|| format!("in_{name}"), |own| (*own).to_owned());
+            PaymentStep::ReportInvoice(heard, invoice.into(), report)
+        } else {
+            PaymentStep::Report(heard, report)
+        };
+        Some(self.step(name, step))
+    }
+
     /// The command of an operation that is about payments.
     pub(crate) fn pay(&mut self, words: &Words) -> Option<Command> {
         let operation = &words.plain.as_slice()[1..];
@@ -73,10 +86,8 @@ impl Story {
                 collection: collection(words),
             }),
             ["provider", "subscription", ..] => return self.bill(operation, words),
-            ["provider", name, heard @ ("made" | "says" | "answers"), progress] => {
-                let payment = self.payment(name)?;
-                let report = self.report(payment, words, progress)?;
-                self.step(name, PaymentStep::Report(read_heard(heard), Box::new(report)))
+            ["provider", name, heard @ ("made" | "says" | "answers" | "tried"), progress] => {
+                self.provider_says(words, name, read_heard(heard), progress)?
             }
             ["provider", "lists", name, reference, amount, progress] => {
                 let mut report = self.report(self.payment(name)?, words, "paid")?;
@@ -294,6 +305,7 @@ impl Story {
         let text = match &record.effect {
             Effect::CreatePayment { payment } => format!("make payment {}", named(payment)),
             Effect::ObservePayment { payment } => format!("ask about payment {}", named(payment)),
+            Effect::CollectInvoice { payment, method } => format!("collect {} again with {method}", named(payment)),
             Effect::CancelPayment { payment } => format!("end payment {}", named(payment)),
             Effect::CreateRefund { payment, refund } => {
                 format!("make refund {} of payment {}", named(refund), named(payment))
@@ -365,6 +377,7 @@ pub(crate) fn read_heard(word: &str) -> Heard {
     match word {
         "made" => Heard::Made,
         "answers" => Heard::Asked,
+        "tried" => Heard::Tried,
         _ => Heard::Told,
     }
 }

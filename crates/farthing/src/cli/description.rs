@@ -2,7 +2,7 @@
 
 use engine::{
     AddOn, AfterDunning, Allowance, Billing, Coupon, CouponDuration, Discount, Feature, Interval, IntervalUnit, Limit,
-    Model, Money, Overage, OveragePolicy, Plan, Price, Rate, Rounding, TaxRate, Tier, Window,
+    Model, Money, Overage, OveragePolicy, Plan, Price, Rate, Rounding, TaxRate, Tier, UsageInvoices, Window,
 };
 
 use super::grouped;
@@ -188,8 +188,14 @@ pub(super) fn billing(billing: &Billing) -> String {
         AfterDunning::Unpaid => "the subscription waits",
         AfterDunning::PastDue => "the subscription goes on",
     };
+    let usage = match billing.usage_invoices {
+        UsageInvoices::OnDemand => "",
+        UsageInvoices::Monthly => "; usage without a subscription when the month ends",
+        UsageInvoices::MonthlyOfSubscribers => "; usage of subscribers when the month ends",
+    };
+    let kept = if billing.provider_invoices { "; of usage kept and collected by the provider" } else { "" };
     format!(
-        "due after {} days where the customer pays by itself; otherwise {tries}, then {then}",
+        "due after {} days where the customer pays by itself; otherwise {tries}, then {then}{usage}{kept}",
         billing.days_until_due
     )
 }

@@ -17,8 +17,11 @@ const DEFAULT_DAYS_UNTIL_DUE: u16 = 30;
 const ENDS: [(&str, AfterDunning); 3] =
     [("cancel", AfterDunning::Cancel), ("unpaid", AfterDunning::Unpaid), ("past_due", AfterDunning::PastDue)];
 
-const USAGE_INVOICES: [(&str, UsageInvoices); 2] =
-    [("on_demand", UsageInvoices::OnDemand), ("monthly", UsageInvoices::Monthly)];
+const USAGE_INVOICES: [(&str, UsageInvoices); 3] = [
+    ("on_demand", UsageInvoices::OnDemand),
+    ("monthly", UsageInvoices::Monthly),
+    ("monthly_of_subscribers", UsageInvoices::MonthlyOfSubscribers),
+];
 
 /// The least that Stripe charges, in minor units (<https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts>).
 const MINIMUMS: [(&str, i64); 24] = [
@@ -57,11 +60,13 @@ pub(crate) fn read_billing(root: &mut Section<'_>) -> Billing {
         dunning: Dunning::default(),
         days_until_due: DEFAULT_DAYS_UNTIL_DUE,
         usage_invoices: UsageInvoices::default(),
+        provider_invoices: false,
     };
     let Some(mut section) = root.section("billing", "[billing]") else { return billing };
     let days = section.integer("days_until_due", 0..=MOST_DAYS_UNTIL_DUE).and_then(|days| u16::try_from(days).ok());
     billing.days_until_due = days.unwrap_or(DEFAULT_DAYS_UNTIL_DUE);
     billing.usage_invoices = section.choice("usage_invoices", &USAGE_INVOICES).unwrap_or_default();
+    billing.provider_invoices = section.flag("provider_invoices");
     let taxes = section.sections("taxes", "tax", MOST_TAXES);
     billing.taxes = taxes.into_iter().filter_map(read_tax).collect();
     let own: BTreeMap<Asset, i64> =

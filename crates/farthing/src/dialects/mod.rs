@@ -9,6 +9,7 @@ mod ciris;
 mod failure;
 mod fields;
 mod helppet;
+mod orgvoice;
 mod parentpilot;
 mod schema;
 mod speech;
@@ -53,6 +54,7 @@ pub fn router(app: &Arc<App>, inbound: &Inbound) -> Router<Arc<App>> {
             None => router,
             Some(config::Dialect::Ciris(settings)) => router.merge(ciris::router(spoken, settings.clone())),
             Some(config::Dialect::Helppet(settings)) => router.merge(helppet::router(spoken, settings.clone())),
+            Some(config::Dialect::Orgvoice(settings)) => router.merge(orgvoice::router(spoken, settings.clone())),
             Some(config::Dialect::Parentpilot(settings)) => router.merge(parentpilot::router(spoken, settings.clone())),
             Some(config::Dialect::Speech(settings)) => router.merge(speech::router(spoken, settings.clone())),
         };
@@ -68,6 +70,7 @@ pub fn documents(app: &App) -> Vec<((&'static str, &'static str), OpenApi)> {
         let (path, document) = match dialect {
             config::Dialect::Ciris(_) => ("/openapi/ciris.json", ciris::document()),
             config::Dialect::Helppet(_) => ("/openapi/helppet.json", helppet::document()),
+            config::Dialect::Orgvoice(_) => ("/openapi/orgvoice.json", orgvoice::document()),
             config::Dialect::Parentpilot(_) => ("/openapi/parentpilot.json", parentpilot::document()),
             config::Dialect::Speech(_) => ("/openapi/speech.json", speech::document()),
         };

@@ -19,6 +19,9 @@ use crate::store::{CustomerKey, CustomerRow, EffectEnd, EffectResult, EventState
 /// How long a request waits for the provider before it answers with what is known by then.
 pub(super) const PROVIDER_WAIT: Duration = Duration::from_secs(10);
 
+/// How often it is looked meanwhile whether another request has brought it about.
+pub(super) const LOOK: Duration = Duration::from_millis(200);
+
 /// How long a webhook waits for what it says to be applied, so that the provider sends again what could not be.
 const WEBHOOK_WAIT: Duration = Duration::from_secs(5);
 

@@ -4,8 +4,7 @@
 use std::sync::Arc;
 
 use engine::id::Kind;
-use engine::report::PaymentReport;
-use engine::{Command, Heard, PayerChange, PaymentStep, PublicId, Refusal};
+use engine::{Command, PayerChange, PublicId, Refusal};
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
@@ -132,25 +131,12 @@ impl Jobs {
         id: Option<&str>,
     ) -> Result<Applied, Fault> {
         let Some(row) = self.find_payment(tenant, references, id).await? else { return Ok(Applied::Ignored) };
-        let Some(reference) = &row.payment.reference else {
+        if row.payment.reference.is_none() {
             return Err(JobError::from(ServiceError::Refused(Refusal::PaymentUnconfirmed)).into());
-        };
-        let payments = self.provider(tenant)?.payments().ok_or(JobError::NoProvider)?;
-        let report = payments.get(reference).await.outcome.map_err(provider_fault)?;
-        self.tell(tenant, &row, report).await?;
+        }
+        let present = self.present(tenant, &row.payment, &mut Vec::new()).await.map_err(provider_fault)?;
+        self.tell(tenant, &row, present).await?;
         Ok(Applied::Done)
-    }
-
-    /// Brings what the provider has of a payment to its customer.
-    pub(super) async fn tell(
-        &self,
-        tenant: &Arc<str>,
-        row: &PaymentRow,
-        report: PaymentReport,
-    ) -> Result<(), JobError> {
-        let step = PaymentStep::Report(Heard::Told, Box::new(report));
-        let command = Command::StepPayment { payment: row.payment.id, step };
-        self.execute(tenant, &row.external_id, command, None).await.map(|_| ())
     }
 
     /// The payment of ours by what the provider calls it, or by our id that is kept beside it.

@@ -7,6 +7,7 @@
 mod due;
 mod event;
 mod foreground;
+mod invoice;
 mod outbox;
 mod payer;
 mod prices;

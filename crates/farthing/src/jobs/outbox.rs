@@ -79,6 +79,7 @@ impl Jobs {
             Effect::CreatePayment { payment } => self.create_payment(row, *payment).await,
             Effect::ObservePayment { payment } => self.observe_payment(row, *payment).await,
             Effect::CancelPayment { payment } => self.cancel_payment(row, *payment).await,
+            Effect::CollectInvoice { payment, method } => self.collect_invoice(row, *payment, method).await,
             Effect::CreateRefund { payment, refund } => self.create_refund(row, *payment, *refund).await,
             Effect::RegisterPayer => self.register_payer(row).await,
             Effect::BeginSetup => self.begin_setup(row).await,
@@ -98,6 +99,9 @@ impl Jobs {
         let payment = self.payment(row, id).await?;
         if payment.state != PaymentState::Pending {
             return self.settle(row, EffectEnd::Done, None).await;
+        }
+        if payment.provider_invoice.is_some() {
+            return self.create_invoice(row, &payment).await;
         }
         let Some(customer) = self.ensure_payer(row).await? else { return Ok(()) };
         let payments = self.provider(&row.tenant)?.payments().ok_or(JobError::NoProvider)?;
@@ -121,12 +125,16 @@ impl Jobs {
 
     async fn observe_payment(&self, row: &EffectRow, id: Uuid) -> Result<(), JobError> {
         let payment = self.payment(row, id).await?;
-        let Some(reference) = payment.reference.filter(|_| !payment.state.has_ended()) else {
+        if payment.reference.is_none() || payment.state.has_ended() {
             return self.settle(row, EffectEnd::Done, None).await;
-        };
-        let payments = self.provider(&row.tenant)?.payments().ok_or(JobError::NoProvider)?;
-        match self.exchange(row, payments.get(&reference).await).await? {
-            Ok(report) => self.report(row, id, Heard::Asked, report).await,
+        }
+        let mut exchanges = Vec::new();
+        let outcome = self.present(&row.tenant, &payment, &mut exchanges).await;
+        match self.exchange(row, Exchanged { outcome, exchanges }).await? {
+            Ok(present) => {
+                let step = present.step(Heard::Asked);
+                self.bring(row, Command::StepPayment { payment: id, step }, EffectEnd::Done).await
+            }
             Err(failure) => self.settle(row, EffectEnd::Failed, Some(&failure)).await,
         }
     }
@@ -135,6 +143,9 @@ impl Jobs {
         let payment = self.payment(row, id).await?;
         if payment.state.has_ended() {
             return self.settle(row, EffectEnd::Done, None).await;
+        }
+        if payment.provider_invoice.is_some() {
+            return self.void_invoice(row, &payment).await;
         }
         // Not made yet: what is made under way has to be known before it can be ended.
         let reference = payment.reference.ok_or(JobError::Missing("the provider's id of the payment"))?;
@@ -162,7 +173,7 @@ impl Jobs {
         self.bring(row, Command::StepPayment { payment: payment_id, step }, end).await
     }
 
-    async fn payment(&self, row: &EffectRow, id: Uuid) -> Result<Payment, JobError> {
+    pub(super) async fn payment(&self, row: &EffectRow, id: Uuid) -> Result<Payment, JobError> {
         let found = self.app.store.payment(&self.scope(&row.tenant), (row.shard_key, id)).await?;
         found.map(|row| row.payment).ok_or(JobError::Missing("the payment"))
     }

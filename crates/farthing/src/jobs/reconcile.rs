@@ -144,11 +144,11 @@ impl Jobs {
             let Some(last) = open.last() else { break };
             after = Some((last.payment.created_at, last.payment.id));
             for row in open {
-                let Some(reference) = row.payment.reference.as_ref().filter(|_| seen.insert(row.payment.id)) else {
+                if row.payment.reference.is_none() || !seen.insert(row.payment.id) {
                     continue;
-                };
-                let report = payments.get(reference).await.outcome.map_err(failed)?;
-                self.compare(tenant, &row, report, repair, &mut found).await?;
+                }
+                let present = self.present(tenant, &row.payment, &mut Vec::new()).await.map_err(failed)?;
+                self.compare(tenant, &row, present.report, repair, &mut found).await?;
             }
         }
         self.reconcile_subscriptions(tenant, since, repair, &mut found).await?;
@@ -167,7 +167,8 @@ impl Jobs {
         let Some(finding) = differs(&row.payment, &report) else { return Ok(()) };
         let mut difference = difference(&report, Some(row.external_id.clone()), finding);
         if repair && finding != Finding::Amount {
-            self.tell(tenant, row, report).await?;
+            let present = self.present(tenant, &row.payment, &mut Vec::new()).await.map_err(failed)?;
+            self.tell(tenant, row, present).await?;
             difference.repaired = true;
         }
         found.differences.push(difference);

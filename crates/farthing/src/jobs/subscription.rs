@@ -179,7 +179,9 @@ impl Jobs {
     pub(super) async fn hear_of_invoice(&self, tenant: &Arc<str>, reference: &str) -> Result<Applied, Fault> {
         let invoices = self.provider(tenant)?.invoices().ok_or(JobError::NoProvider)?;
         let invoice = invoices.get(reference).await.outcome.map_err(provider_fault)?;
-        let Some(subscription) = &invoice.subscription else { return Ok(Applied::Ignored) };
+        let Some(subscription) = &invoice.subscription else {
+            return self.hear_of_own_invoice(tenant, &invoice).await;
+        };
         let asked_at = self.now(tenant);
         let report = self.subscriptions(tenant)?.get(subscription).await.outcome.map_err(provider_fault)?;
         self.tell_of_subscription(tenant, asked_at, &report, Some(&invoice)).await

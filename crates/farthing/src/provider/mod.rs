@@ -117,8 +117,15 @@ pub trait Subscriptions: Send + Sync {
 /// Invoices that the provider keeps.
 #[async_trait]
 pub trait Invoices: Send + Sync {
-    /// Makes an invoice with these lines and finalizes it; with `collect` it is charged to the default payment method.
+    /// Makes an invoice with these lines and finalizes it; with `method` it is collected at once. A decline is a report of an
+    /// open invoice. The provider never collects it by itself.
     async fn create(&self, operation: &OperationKey, invoice: &NewInvoice) -> Exchanged<InvoiceReport>;
+    /// Tries to collect an open invoice. A decline is a report of an open one, and one that is settled is fine.
+    async fn collect(&self, operation: &OperationKey, reference: &str, method: &str) -> Exchanged<InvoiceReport>;
+    /// The invoice that an earlier call with this id of ours made, where the provider may have forgotten its key.
+    async fn find(&self, customer: &str, id: &str) -> Exchanged<Option<InvoiceReport>>;
+    /// Deletes a draft that nobody finishes any more.
+    async fn discard(&self, reference: &str) -> Exchanged<()>;
     /// An invoice as it is now.
     async fn get(&self, reference: &str) -> Exchanged<InvoiceReport>;
     /// The customer's invoices, newest first, at most `limit` (up to 100).
@@ -367,10 +374,14 @@ pub struct NewInvoice {
     pub customer: Arc<str>,
     /// Its currency.
     pub currency: Asset,
+    /// What it is for, as the customer reads it.
+    pub description: String,
+    /// The time that it is for.
+    pub period: (Timestamp, Timestamp),
     /// What each line says, with its minor units.
     pub lines: Vec<(String, i64)>,
-    /// Whether it is charged to the default payment method at once.
-    pub collect: bool,
+    /// The payment method that it is collected with at once.
+    pub method: Option<Arc<str>>,
 }
 
 /// An invoice as the provider has it now.

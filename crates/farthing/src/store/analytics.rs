@@ -85,6 +85,21 @@ pub struct Covered {
     pub amount: i64,
 }
 
+/// What one customer used of one meter. Quantities and amounts are micros.
+#[derive(Clone, PartialEq, Eq, Debug, sqlx::FromRow)]
+pub struct UsedByCustomer {
+    /// The customer.
+    pub customer_id: Uuid,
+    /// The meter.
+    pub meter: String,
+    /// What it was priced in.
+    pub asset: String,
+    /// How much was used.
+    pub quantity: i64,
+    /// What was charged, less what was given back.
+    pub amount: i64,
+}
+
 /// A sum of ledger entries of one form.
 #[derive(Clone, PartialEq, Eq, Debug, sqlx::FromRow)]
 pub struct Booked {
@@ -179,6 +194,8 @@ pub struct Acquired {
 pub trait AnalyticsStore: Send + Sync {
     /// Sums of charges by the time of use.
     async fn used(&self, scope: &Scope, query: &UsedQuery) -> Result<Vec<Used>, StoreError>;
+    /// Sums of charges by the time of use, for each customer, meter and asset, in the order of the customers.
+    async fn used_by_customer(&self, scope: &Scope, segment: Segment) -> Result<Vec<UsedByCustomer>, StoreError>;
     /// What grants covered of these charges.
     async fn covered(&self, scope: &Scope, query: &UsedQuery) -> Result<Vec<Covered>, StoreError>;
     /// The entries of charges, by the time of use.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::super::rows::{instant, json as parsed, word};
 use super::super::{
     Acquired, AnalyticsStore, Booked, Collected, Covered, Page, PaymentCount, Scope, Segment, StoreError,
-    SubscriptionChange, Used, UsedQuery,
+    SubscriptionChange, Used, UsedByCustomer, UsedQuery,
 };
 use super::Backend;
 use super::queries::text;
@@ -143,6 +143,22 @@ impl AnalyticsStore for Backend {
         .fetch_all(&mut *self.read(scope).await?)
         .await?;
         Ok(found)
+    }
+
+    async fn used_by_customer(&self, scope: &Scope, segment: Segment) -> Result<Vec<UsedByCustomer>, StoreError> {
+        let (first, last) = customers(scope);
+        Ok(sqlx::query_as(concat!(
+            "SELECT c.customer_id, c.meter, c.asset, CAST(SUM(c.quantity) AS BIGINT) AS quantity,
+                    CAST(SUM(c.amount) AS BIGINT) AS amount FROM ",
+            uses!(),
+            " GROUP BY c.customer_id, c.meter, c.asset ORDER BY c.customer_id, c.meter, c.asset"
+        ))
+        .bind(segments(&[segment])?)
+        .bind(&*scope.tenant)
+        .bind(first)
+        .bind(last)
+        .fetch_all(&mut *self.read(scope).await?)
+        .await?)
     }
 
     async fn covered(&self, scope: &Scope, query: &UsedQuery) -> Result<Vec<Covered>, StoreError> {

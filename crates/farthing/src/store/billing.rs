@@ -167,6 +167,8 @@ pub trait BillingStore: Send + Sync {
         since: Timestamp,
         page: Page<i64>,
     ) -> Result<Vec<BillingRow<Invoice>>, StoreError>;
+    /// The newest invoices of each customer of a tenant, at most so many of each, newest first.
+    async fn newest_invoices(&self, scope: &Scope, each: i64) -> Result<Vec<BillingRow<Invoice>>, StoreError>;
     /// Invoices of a tenant, newest first, of one state where one is named; the cursor is the number.
     async fn tenant_invoices(
         &self,

@@ -213,6 +213,28 @@ impl BillingStore for Backend {
         found.into_iter().map(invoice_row).collect()
     }
 
+    async fn newest_invoices(&self, scope: &Scope, each: i64) -> Result<Vec<BillingRow<Invoice>>, StoreError> {
+        let mut connection = self.read(scope).await?;
+        let found: Vec<InvoiceColumns> = sqlx::query_as(concat!(
+            "SELECT i.shard_key, i.customer_id, k.external_id, i.number, i.invoice, i.standing FROM customers AS k",
+            for_each!(
+                "invoices",
+                "i",
+                "i.shard_key = k.shard_key AND i.customer_id = k.customer_id AND i.tenant = $1 AND i.number > COALESCE((
+                     SELECT n.number FROM invoices AS n WHERE n.shard_key = k.shard_key AND n.customer_id = k.customer_id
+                     ORDER BY n.number DESC LIMIT 1 OFFSET $2), 0)"
+            ),
+            " WHERE k.tenant = $1 AND k.customer_id >= $3 AND k.customer_id <= $4 ORDER BY i.number DESC"
+        ))
+        .bind(&*scope.tenant)
+        .bind(each)
+        .bind(scope.customer.unwrap_or_default())
+        .bind(scope.customer.unwrap_or_else(Uuid::max))
+        .fetch_all(&mut *connection)
+        .await?;
+        found.into_iter().map(invoice_row).collect()
+    }
+
     async fn tenant_invoices(
         &self,
         scope: &Scope,

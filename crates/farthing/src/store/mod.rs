@@ -26,7 +26,8 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 pub use analytics::{
-    Acquired, AnalyticsStore, Booked, Collected, Covered, PaymentCount, Segment, SubscriptionChange, Used, UsedQuery,
+    Acquired, AnalyticsStore, Booked, Collected, Covered, PaymentCount, Segment, SubscriptionChange, Used,
+    UsedByCustomer, UsedQuery,
 };
 pub use billing::{BillingRow, BillingStore, ChargeTotals, DueCustomer, InvoiceNumbers, LineCharges, Work};
 pub use notices::{NoticeOrder, NoticeRow, NoticeStore};

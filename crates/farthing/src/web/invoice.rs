@@ -161,6 +161,8 @@ pub(super) async fn pay(State(app): State<Arc<App>>, Path(token): Path<String>, 
 fn open_page(payment: Option<&Payment>, linked: &Linked, success: &str) -> Option<String> {
     let payment = payment.filter(|payment| payment.amount.minor == linked.found.row.value.standing.due)?;
     match &payment.collection {
+        // The provider's own invoice, with the provider's own page.
+        _ if payment.provider_invoice.is_some() => payment.page.as_deref().map(str::to_owned),
         Collection::Page { success_url, .. } if **success_url == *success => payment.page.as_deref().map(str::to_owned),
         _ => None,
     }

@@ -116,6 +116,7 @@ fn invoice(currency: &str, mut lines: Vec<Line>, rates: &[TaxRate], coupon: bool
             attempts: 0,
             next_attempt_at: None,
             payment: None,
+            provider_reference: None,
             changed_at: at("2026-04-05T09:00:00Z"),
         },
     }

@@ -43,6 +43,7 @@ mod cli_verify;
 mod databases;
 mod dialect_ciris;
 mod dialect_helppet;
+mod dialect_orgvoice;
 mod dialect_parentpilot;
 mod dialect_speech;
 mod differential;

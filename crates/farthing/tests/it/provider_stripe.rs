@@ -475,29 +475,35 @@ async fn a_subscription_is_paid_changed_and_ended() {
 async fn an_invoice_is_made_and_paid_left_open_or_voided() {
     let shop = Shop::open().await;
     let customer = shop.customer().await;
-    let invoice = |id: &str, collect: bool| NewInvoice {
+    let invoice = |id: &str, method: Option<&str>| NewInvoice {
         id: id.to_owned(),
         customer: customer.clone(),
         currency: Asset::new("USD"),
+        description: "Usage".to_owned(),
+        period: (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH),
         lines: vec![("Minutes".to_owned(), 1500), ("Credit note".to_owned(), -250)],
-        collect,
+        method: method.map(Into::into),
     };
     let key = operation();
-    let open = done(Invoices::create(&shop.stripe, &key, &invoice("invoice-1", false)).await);
+    let open = done(Invoices::create(&shop.stripe, &key, &invoice("invoice-1", None)).await);
     assert_eq!((&*open.state, open.total.minor, open.paid), ("open", 1250, 0));
     assert_eq!((open.id.as_deref(), open.subscription.as_ref()), (Some("invoice-1"), None));
-    assert!(open.number.is_some() && open.page.is_some(), "{open:?}");
-    assert_eq!(done(Invoices::create(&shop.stripe, &key, &invoice("invoice-1", false)).await), open, "made once");
+    assert!(open.number.is_some() && open.page.is_some() && open.payment.is_some(), "{open:?}");
+    assert_eq!(done(Invoices::create(&shop.stripe, &key, &invoice("invoice-1", None)).await), open, "made once");
+    assert_eq!(done(Invoices::find(&shop.stripe, &customer, "invoice-1").await), Some(open.clone()));
+    assert_eq!(done(Invoices::find(&shop.stripe, &customer, "invoice-2").await), None);
 
-    let unpaid = done(Invoices::create(&shop.stripe, &operation(), &invoice("invoice-2", true)).await);
-    assert_eq!(&*unpaid.state, "open", "there is no payment method");
     let card = shop.card(&customer, "pm_card_chargeCustomerFail").await;
-    done(shop.stripe.set_default(&operation(), &customer, Some(&card)).await);
-    let declined = done(Invoices::create(&shop.stripe, &operation(), &invoice("invoice-3", true)).await);
+    let declined = done(Invoices::create(&shop.stripe, &operation(), &invoice("invoice-2", Some(&card))).await);
     assert_eq!((&*declined.state, declined.paid), ("open", 0));
+    let again = done(shop.stripe.collect(&operation(), &declined.reference, &card).await);
+    assert_eq!((&*again.state, again.paid), ("open", 0));
     let card = shop.card(&customer, "pm_card_visa").await;
-    done(shop.stripe.set_default(&operation(), &customer, Some(&card)).await);
-    let paid = done(Invoices::create(&shop.stripe, &operation(), &invoice("invoice-4", true)).await);
+    for _ in 0..2 {
+        let paid = done(shop.stripe.collect(&operation(), &declined.reference, &card).await);
+        assert_eq!((&*paid.state, paid.paid, &paid.payment), ("paid", 1250, &declined.payment));
+    }
+    let paid = done(Invoices::create(&shop.stripe, &operation(), &invoice("invoice-3", Some(&card))).await);
     assert_eq!((&*paid.state, paid.paid), ("paid", 1250));
 
     for _ in 0..2 {
@@ -507,5 +513,5 @@ async fn an_invoice_is_made_and_paid_left_open_or_voided() {
     assert!(matches!(refused.outcome, Err(ProviderError::Rejected(_))), "{refused:?}");
     let listed = done(Invoices::list(&shop.stripe, &customer, 3).await);
     let ids: Vec<_> = listed.iter().map(|invoice| invoice.id.as_deref()).collect();
-    assert_eq!(ids, [Some("invoice-4"), Some("invoice-3"), Some("invoice-2")], "newest first");
+    assert_eq!(ids, [Some("invoice-3"), Some("invoice-2"), Some("invoice-1")], "newest first");
 }

@@ -22,8 +22,10 @@ const REFERENCE_TABLES: [(&str, &str); 10] = [
 ];
 
 /// Statements that ask every machine on purpose, and why.
-const CROSS_SHARD: [(&str, &str); 32] = [
+const CROSS_SHARD: [(&str, &str); 34] = [
     ("used", "analytics sum up a tenant's customers, wherever they are; each customer's rows lie in one place"),
+    ("used_by_customer", "the same, with a sum for each of them"),
+    ("newest_invoices", "an operator sees the newest invoices of each customer of a tenant"),
     ("covered", "the same"),
     ("booked_uses", "the same, for the ledger"),
     ("booked_besides", "the same"),

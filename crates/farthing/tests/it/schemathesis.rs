@@ -177,7 +177,7 @@ const DIALECT_CHECKS: &str = "not_a_server_error,status_code_conformance,content
 
 /// The dialects: the tenant file of each, its document, the claims of the user who asks, where one has to, and what names to ask
 /// for so that most requests get past the look-ups.
-const DIALECTS: [(&str, &str, Option<&str>, &str); 4] = [
+const DIALECTS: [(&str, &str, Option<&str>, &str); 5] = [
     (
         include_str!("../../../../examples/ciris.toml"),
         "/openapi/ciris.json",
@@ -212,6 +212,20 @@ cards = { values = ["pm_card_visa", "pm_card_amex", "pm_card_chargeDeclined"] }
 "body.practice_id" = { dictionary = "practices", probability = 0.8 }
 "path.payment_method_id" = { dictionary = "cards", probability = 0.5 }
 "body.payment_method_id" = { dictionary = "cards", probability = 0.8 }
+"#,
+    ),
+    (
+        include_str!("../../../../examples/orgvoice.toml"),
+        "/openapi/orgvoice.json",
+        Some(r#"{"sub": "ann", "tenant_id": "agency", "email": "ann@agency.example", "role": "admin"}"#),
+        r#"
+[dictionaries]
+prices = { values = ["price_YOUR_BASIC_PRICE_ID", "price_YOUR_PRO_PRICE_ID"] }
+plans = { values = ["basic", "pro"] }
+
+[parameters]
+"body.stripe_price_id" = { dictionary = "prices", probability = 0.8 }
+"body.plan_id" = { dictionary = "plans", probability = 0.8 }
 "#,
     ),
     (

@@ -177,6 +177,9 @@ pub(in crate::api) struct InvoiceView {
     /// The payment under way, or the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     payment: Option<String>,
+    /// The provider's id of the invoice that it is there, where the provider collects it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    provider_id: Option<String>,
     /// Its date.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
@@ -317,6 +320,7 @@ impl InvoiceView {
             attempts: standing.attempts,
             next_attempt_at: standing.next_attempt_at,
             payment: standing.payment.map(|id| public(Kind::Payment, id)),
+            provider_id: standing.provider_reference.as_deref().map(str::to_owned),
             created_at: invoice.created_at,
             due_at: invoice.due_at,
             pdf: None,

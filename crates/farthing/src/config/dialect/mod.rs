@@ -2,6 +2,7 @@
 
 mod ciris;
 mod helppet;
+mod orgvoice;
 mod parentpilot;
 mod speech;
 
@@ -16,6 +17,7 @@ use super::tenant::Mode;
 
 pub use ciris::CirisSettings;
 pub use helppet::HelppetSettings;
+pub use orgvoice::OrgvoiceSettings;
 pub use parentpilot::ParentpilotSettings;
 pub(crate) use parentpilot::unit_price;
 pub use speech::{Service, SpeechSettings};
@@ -28,6 +30,8 @@ pub enum Dialect {
     Ciris(CirisSettings),
     /// `/api/v1/stripe`: credits and payment methods of a practice.
     Helppet(HelppetSettings),
+    /// `/api/billing`: subscriptions of organisations, and invoices of the words they use.
+    Orgvoice(OrgvoiceSettings),
     /// `/api/payments`: plans with a monthly limit, and payments for usage.
     Parentpilot(ParentpilotSettings),
     /// `/payments`: plans, and the use of services, of the users of a product.
@@ -41,6 +45,7 @@ impl Dialect {
         match self {
             Self::Ciris(_) => "ciris",
             Self::Helppet(_) => "helppet",
+            Self::Orgvoice(_) => "orgvoice",
             Self::Parentpilot(_) => "parentpilot",
             Self::Speech(_) => "speech",
         }
@@ -62,12 +67,18 @@ pub(crate) struct Offer<'o> {
 enum Name {
     Ciris,
     Helppet,
+    Orgvoice,
     Parentpilot,
     Speech,
 }
 
-const NAMES: [(&str, Name); 4] =
-    [("ciris", Name::Ciris), ("helppet", Name::Helppet), ("parentpilot", Name::Parentpilot), ("speech", Name::Speech)];
+const NAMES: [(&str, Name); 5] = [
+    ("ciris", Name::Ciris),
+    ("helppet", Name::Helppet),
+    ("orgvoice", Name::Orgvoice),
+    ("parentpilot", Name::Parentpilot),
+    ("speech", Name::Speech),
+];
 
 /// Reads the dialect; what is asked for below is that dialect's alone.
 pub(crate) fn read_dialect(root: &mut Section<'_>, offer: Offer<'_>) -> Option<Dialect> {
@@ -76,6 +87,7 @@ pub(crate) fn read_dialect(root: &mut Section<'_>, offer: Offer<'_>) -> Option<D
     match section.choice("name", &NAMES)? {
         Name::Ciris => ciris::read_ciris(section, offer).map(Dialect::Ciris),
         Name::Helppet => Some(Dialect::Helppet(helppet::read_helppet(section))),
+        Name::Orgvoice => orgvoice::read_orgvoice(section, &offer).map(Dialect::Orgvoice),
         Name::Parentpilot => parentpilot::read_parentpilot(section, &offer).map(Dialect::Parentpilot),
         Name::Speech => Some(Dialect::Speech(speech::read_speech(section, &offer))),
     }

@@ -84,6 +84,27 @@ fn a_dialect_names_what_there_is() {
 }
 
 #[test]
+fn an_organisations_prices_are_those_of_its_environment() {
+    const ORGVOICE: &str = include_str!("../../../../../examples/orgvoice.toml");
+    let secret = ("ORGVOICE_JWT_SECRET", "a secret");
+    let price = |variables: &[(&str, &str)]| {
+        let tenant = in_environment(ORGVOICE, variables).unwrap();
+        tenant.catalog.plans.current("basic").unwrap().provider_price.as_deref().map(str::to_owned)
+    };
+    assert_eq!(price(&[secret]).as_deref(), Some("price_YOUR_BASIC_PRICE_ID"));
+    assert_eq!(price(&[secret, ("STRIPE_PRICE_BASIC_SUB", "price_1")]).as_deref(), Some("price_1"));
+    let tenant = in_environment(ORGVOICE, &[secret]).unwrap();
+    assert!(tenant.catalog.billing.provider_invoices && tenant.catalog.billing.usage_invoices.by_month_alone());
+    let Some(Dialect::Orgvoice(settings)) = &tenant.dialect else { panic!("it speaks orgvoice") };
+    assert!(
+        settings.counts_words("stt_words") && settings.counts_words("tts_words") && !settings.counts_words("words")
+    );
+    let costs =
+        ORGVOICE.replace("admin_role =", "vendor_costs = { stt_words = \"0.6\", sst_words = \"1\" }\nadmin_role =");
+    assert_snapshot!(in_environment(&costs, &[secret]).unwrap_err(), @"ciris.toml:15:37: unknown meter `sst_words` in [dialect]; did you mean `stt_words`?");
+}
+
+#[test]
 fn services_name_what_there_is() {
     let secret = ("SECRET_KEY", "a secret");
     let tenant = in_environment(SPEECH, &[secret]).unwrap();

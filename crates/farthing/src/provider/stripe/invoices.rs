@@ -12,12 +12,14 @@ use super::error::CallError;
 use super::form::Form;
 use super::object::{Expandable, INVOICE_KEY, Identified, List, Metadata, PaymentIntent, own_id, time};
 use super::{Stripe, object_path};
-use crate::provider::{Exchanged, InvoiceReport, Invoices, Money, NewInvoice, OperationKey};
+use crate::provider::{Exchanged, InvoiceReport, Invoices, Money, NewInvoice, OperationKey, ProviderError};
 
 /// What a browser pays the newest invoice of a subscription with.
 pub(super) const LATEST_INVOICE_SECRET: &str = "latest_invoice.confirmation_secret";
 /// The payments of that.
 pub(super) const LATEST_INVOICE_PAYMENTS: &str = "latest_invoice.payments";
+/// The metadata key of the number of a line.
+const LINE_KEY: &str = "farthing_line";
 /// What a browser pays an invoice with.
 const SECRET: &str = "confirmation_secret";
 /// The payments of an invoice.
@@ -81,6 +83,13 @@ struct ConfirmationSecret {
 #[derive(Clone, Deserialize, Debug)]
 struct Tax {
     amount: i64,
+}
+
+/// A line of an invoice, before it is one (<https://docs.stripe.com/api/invoiceitems>).
+#[derive(Clone, Deserialize, Debug)]
+struct InvoiceItem {
+    #[serde(default)]
+    metadata: Metadata,
 }
 
 /// Which payment pays an invoice (<https://docs.stripe.com/api/invoice-payment>).
@@ -160,6 +169,31 @@ impl Invoices for Stripe {
         calls.end(outcome)
     }
 
+    async fn collect(&self, operation: &OperationKey, reference: &str, method: &str) -> Exchanged<InvoiceReport> {
+        let mut calls = self.client.calls("collect_invoice");
+        let outcome = pay(&mut calls, operation, reference, method).await;
+        calls.end(outcome)
+    }
+
+    async fn find(&self, customer: &str, id: &str) -> Exchanged<Option<InvoiceReport>> {
+        let mut calls = self.client.calls("find_invoice");
+        let outcome = match find(&mut calls, customer, id).await {
+            Ok(Some(found)) => fetch(&mut calls, &found.id).await.and_then(|invoice| invoice.report().map(Some)),
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        };
+        calls.end(outcome)
+    }
+
+    async fn discard(&self, reference: &str) -> Exchanged<()> {
+        let mut calls = self.client.calls("discard_invoice");
+        let outcome = match object_path("invoices", reference, "") {
+            Ok(path) => calls.delete::<Identified>(&path, Form::new()).await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        calls.end(outcome)
+    }
+
     async fn get(&self, reference: &str) -> Exchanged<InvoiceReport> {
         let mut calls = self.client.calls("get_invoice");
         let current = fetch(&mut calls, reference).await;
@@ -197,27 +231,59 @@ async fn create(
         .with("currency", &currency)
         .with("auto_advance", false)
         .with("pending_invoice_items_behavior", "exclude")
+        .with("description", &invoice.description)
+        .with("metadata[period_start]", invoice.period.0)
+        .with("metadata[period_end]", invoice.period.1)
         .with(format!("metadata[{INVOICE_KEY}]"), &invoice.id);
-    let made: Identified = calls.post("/v1/invoices", form, &operation.step("invoice")).await?;
-    if let Err(error) = fill_and_finalize(calls, operation, invoice, &made.id, &currency).await {
+    let made: Result<Identified, _> = calls.post("/v1/invoices", form, &operation.step("invoice")).await;
+    let reference = match made {
+        Err(error) if is_kept_failure(calls, &error) => {
+            let found = find(calls, &invoice.customer, &invoice.id).await.ok().flatten();
+            found.map(|found| found.id).ok_or(error)?
+        }
+        made => made?.id,
+    };
+    if let Err(error) = fill_and_finalize(calls, operation, invoice, &reference, &currency).await {
         if let CallError::Refused(_) = error {
             // A draft that cannot be finished would lie about for ever. That it is gone, or is none any more, is fine.
-            let path = object_path("invoices", &made.id, "")?;
+            let path = object_path("invoices", &reference, "")?;
             let _ = calls.delete::<Identified>(&path, Form::new()).await;
         }
         return Err(error);
     }
-    let current = fetch(calls, &made.id).await?;
-    // A total of nothing is paid as soon as it is final.
-    if !invoice.collect || !current.is("open") {
-        return current.report();
+    let current = fetch(calls, &reference).await?;
+    match &invoice.method {
+        Some(method) if current.is("open") => pay(calls, &operation.step("pay"), &reference, method).await,
+        // A total of nothing is paid as soon as it is final.
+        _ => current.report(),
     }
-    let path = object_path("invoices", &made.id, "/pay")?;
-    match calls.post::<Identified>(&path, Form::new(), &operation.step("pay")).await {
-        // Declined: the invoice stays open, and says so.
-        Ok(_) | Err(CallError::Refused(_)) => fetch(calls, &made.id).await?.report(),
+}
+
+/// Tries to pay an open invoice without its customer. What is declined stays open, and says so.
+async fn pay(
+    calls: &mut Calls<'_>,
+    operation: &OperationKey,
+    reference: &str,
+    method: &str,
+) -> Result<InvoiceReport, CallError> {
+    let form = Form::new().with("payment_method", method).with("off_session", true);
+    match calls.post::<Identified>(&object_path("invoices", reference, "/pay")?, form, operation).await {
+        Ok(_) | Err(CallError::Refused(_)) => fetch(calls, reference).await?.report(),
+        // Whether it is paid, it says itself.
+        Err(error) if is_kept_failure(calls, &error) => fetch(calls, reference).await?.report(),
         Err(error) => Err(error),
     }
+}
+
+/// Whether Stripe keeps a failure of its own under the key, as it keeps any answer, although it may have done what was asked:
+/// then what is there has to tell (<https://docs.stripe.com/api/idempotent_requests>).
+fn is_kept_failure(calls: &Calls<'_>, error: &CallError) -> bool {
+    calls.was_replayed() && matches!(error, CallError::Failed(ProviderError::Unavailable(_)))
+}
+
+async fn find(calls: &mut Calls<'_>, customer: &str, id: &str) -> Result<Option<Invoice>, CallError> {
+    let is_it = |invoice: &Invoice| own_id(&invoice.metadata, INVOICE_KEY).as_deref() == Some(id);
+    calls.first("/v1/invoices", Form::new().with("customer", customer), is_it).await
 }
 
 async fn fill_and_finalize(
@@ -233,22 +299,47 @@ async fn fill_and_finalize(
             .with("invoice", reference)
             .with("currency", currency)
             .with("amount", minor_to_stripe(*minor, invoice.currency.as_str())?)
-            .with("description", description);
+            .with("description", description)
+            .with(format!("metadata[{LINE_KEY}]"), index);
         let key = operation.step(&format!("line_{index}"));
-        calls.post::<Identified>("/v1/invoiceitems", form, &key).await?;
+        match calls.post::<Identified>("/v1/invoiceitems", form, &key).await {
+            Err(error) if is_kept_failure(calls, &error) && has_line(calls, reference, index).await => {}
+            made => {
+                made?;
+            }
+        }
     }
     let path = object_path("invoices", reference, "/finalize")?;
     let form = Form::new().with("auto_advance", false);
-    calls.post::<Identified>(&path, form, &operation.step("finalize")).await.map(|_| ())
+    match calls.post::<Identified>(&path, form, &operation.step("finalize")).await {
+        Err(error) if is_kept_failure(calls, &error) => {
+            if fetch(calls, reference).await?.is("draft") {
+                Err(error)
+            } else {
+                Ok(())
+            }
+        }
+        finalized => finalized.map(|_| ()),
+    }
+}
+
+/// Whether a line is on an invoice; what cannot be asked is taken for no.
+async fn has_line(calls: &mut Calls<'_>, reference: &str, index: usize) -> bool {
+    let wanted = index.to_string();
+    let is_it = |item: &InvoiceItem| own_id(&item.metadata, LINE_KEY).as_deref() == Some(&*wanted);
+    let found = calls.first("/v1/invoiceitems", Form::new().with("invoice", reference), is_it).await;
+    found.is_ok_and(|item| item.is_some())
 }
 
 /// One that is void already is fine.
 async fn void(calls: &mut Calls<'_>, operation: &OperationKey, reference: &str) -> Result<InvoiceReport, CallError> {
     let path = object_path("invoices", reference, "/void")?;
-    let outcome = calls.post::<Identified>(&path, Form::new(), operation).await;
-    if let Err(CallError::Failed(error)) = outcome {
-        return Err(error.into());
-    }
+    let mut outcome = calls.post::<Identified>(&path, Form::new(), operation).await;
+    let is_kept = outcome.as_ref().is_err_and(|error| is_kept_failure(calls, error));
+    outcome = match outcome {
+        Err(CallError::Failed(error)) if !is_kept => return Err(error.into()),
+        outcome => outcome,
+    };
     let current = fetch(calls, reference).await?;
     match outcome {
         Err(refused) if !current.is("void") => Err(refused),
@@ -259,6 +350,7 @@ async fn void(calls: &mut Calls<'_>, operation: &OperationKey, reference: &str) 
 #[cfg(test)]
 mod tests {
     use engine::Asset;
+    use jiff::Timestamp;
     use serde_json::{Value, json};
 
     use super::super::script::{Script, error, key};
@@ -305,8 +397,10 @@ mod tests {
             id: "inv-1".to_owned(),
             customer: "cus_1".into(),
             currency: Asset::new("USD"),
+            description: "Usage".to_owned(),
+            period: (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH),
             lines: vec![("Minutes".to_owned(), 1500), ("Numbers".to_owned(), 499)],
-            collect: true,
+            method: Some("pm_1".into()),
         }
     }
 
@@ -325,10 +419,15 @@ mod tests {
         assert_eq!(steps, expected);
         assert_eq!(
             script.body(0),
-            "customer=cus_1&currency=usd&auto_advance=false&pending_invoice_items_behavior=exclude\
+            "customer=cus_1&currency=usd&auto_advance=false&pending_invoice_items_behavior=exclude&description=Usage\
+             &metadata[period_start]=1970-01-01T00:00:00Z&metadata[period_end]=1970-01-01T00:00:00Z\
              &metadata[farthing_invoice]=inv-1"
         );
-        assert_eq!(script.body(2), "customer=cus_1&invoice=in_1&currency=usd&amount=499&description=Numbers");
+        assert_eq!(
+            script.body(2),
+            "customer=cus_1&invoice=in_1&currency=usd&amount=499&description=Numbers&metadata[farthing_line]=1"
+        );
+        assert_eq!(script.body(5), "payment_method=pm_1&off_session=true");
     }
 
     #[tokio::test]
@@ -352,6 +451,25 @@ mod tests {
         let outcome = Invoices::create(&script.serve().await, &key(), &order()).await.outcome;
         assert!(matches!(outcome, Err(ProviderError::Rejected(_))), "{outcome:?}");
         assert_eq!(script.lines(), ["POST /v1/invoices", "POST /v1/invoiceitems", "DELETE /v1/invoices/in_1"]);
+    }
+
+    #[tokio::test]
+    async fn an_invoice_that_is_settled_is_not_collected_again() {
+        let refused = error("invalid_request_error", None);
+        let script = Script::default().then(400, &[], &refused).then(200, &[], &invoice("paid"));
+        let report = script.serve().await.collect(&key(), "in_1", "pm_1").await.outcome.unwrap();
+        assert_eq!((&*report.state, report.paid), ("paid", 1999));
+    }
+
+    #[tokio::test]
+    async fn an_invoice_is_found_by_our_id() {
+        let mine = json!({"metadata": {"farthing_invoice": "inv-1"}});
+        let mut found = invoice("draft");
+        found.as_object_mut().unwrap().extend(mine.as_object().unwrap().clone());
+        let list = json!({"object": "list", "data": [invoice("open"), found], "has_more": false});
+        let script = Script::default().then(200, &[], &list).then(200, &[], &found);
+        let found = Invoices::find(&script.serve().await, "cus_1", "inv-1").await.outcome.unwrap().unwrap();
+        assert_eq!((&*found.state, found.id.as_deref()), ("draft", Some("inv-1")));
     }
 
     #[tokio::test]
