@@ -198,6 +198,9 @@ fn declined(failure: &ProviderFailure) -> (StatusCode, &'static str) {
 fn refused(refusal: &Refusal) -> (StatusCode, String) {
     let status = match refusal {
         Refusal::UnknownSubscription => return (StatusCode::NOT_FOUND, "No active subscription found".to_owned()),
+        Refusal::AmountOutOfRange => {
+            return (StatusCode::BAD_REQUEST, "the amount is too small or too large".to_owned());
+        }
         // What its document calls a failure of what was asked for.
         Refusal::ProviderSubscription { .. } | Refusal::OtherCurrency | Refusal::SubscriptionState { .. } => {
             StatusCode::BAD_REQUEST

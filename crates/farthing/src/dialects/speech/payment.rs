@@ -7,6 +7,7 @@ use axum::extract::State as FromState;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use engine::id::keyed_id;
+use engine::one_time::LARGEST_PAYMENT;
 use engine::{
     Asset, Collection, CollectionRequest, Command, Effect, Money, OneTime, OneTimeRequest, Payment, PaymentState,
     Purpose,
@@ -27,10 +28,6 @@ use crate::dialects::fields::{Fields, Read};
 use crate::dialects::schema::Shape;
 use crate::idempotency::fingerprint;
 use crate::store::{CustomerRow, Page, PaymentRow};
-
-/// The most that a payment comes to, in the smallest coin: what the provider takes at the most
-/// (<https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts>).
-const MOST: i64 = 99_999_999;
 
 /// How many notes a payment has at the most, and how long their names and texts are: what the provider keeps, less two of our
 /// own (<https://docs.stripe.com/metadata>).
@@ -68,7 +65,7 @@ impl PartialSchema for NewPayment {
 impl Read for NewPayment {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let amount = fields.required_integer("amount", 1);
-        let amount = fields.at_most("amount", amount, MOST);
+        let amount = fields.at_most("amount", amount, LARGEST_PAYMENT);
         let currency = fields.text("currency", 3..=3).unwrap_or_else(|| "usd".to_owned()).to_uppercase();
         if Asset::new(&currency).currency().is_none() {
             fields.refuse("currency", "value_error", "Value error, currency is not a code of ISO 4217");

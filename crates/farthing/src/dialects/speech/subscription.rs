@@ -30,7 +30,7 @@ use crate::dialects::fields::{self, Fields, Read};
 use crate::dialects::schema::Shape;
 use crate::idempotency::fingerprint;
 use crate::service::{Answer, ServiceError};
-use crate::store::{CustomerRow, EffectEnd, EffectResult, Page};
+use crate::store::{CustomerRow, Page};
 
 /// How often a repeat looks for what an earlier request is waiting for, and how many times.
 const LOOK: Duration = Duration::from_millis(50);
@@ -222,16 +222,10 @@ async fn attach(speaker: &Speaker<SpeechSettings>, user: &User, method: &str) ->
         reference: String,
     }
     let change = PayerChange::Attach { method: Arc::from(method), default: true };
-    let done = speaker.spoken.execute(&user.key, Command::ChangePayer(change), None).await?;
     let attaches = |effect: &Effect| matches!(effect, Effect::AttachMethod { .. });
-    match speaker.spoken.wait_for(&user.key, &done, attaches).await? {
-        Some(EffectResult { end: EffectEnd::Done, result: Some(told) }) => {
-            let attached: Attached = serde_json::from_str(&told).map_err(|_| Failure::ProviderUnavailable)?;
-            Ok(Arc::from(attached.reference))
-        }
-        Some(EffectResult { end: EffectEnd::Failed, result }) => Err(Failure::of_effect(result.as_deref())),
-        Some(EffectResult { end: EffectEnd::Done, result: None }) | None => Err(Failure::ProviderUnavailable),
-    }
+    let told = speaker.spoken.change_payer(&user.key, change, attaches).await?;
+    let attached: Option<Attached> = told.and_then(|text| serde_json::from_str(&text).ok());
+    Ok(Arc::from(attached.ok_or(Failure::ProviderUnavailable)?.reference))
 }
 
 /// Waits for the provider to do what a command asks it about a subscription.
