@@ -30,7 +30,7 @@ const PRO: &str = "price_YOUR_PRO_PRICE_ID";
 /// Runs a test of the product on both databases, beside a sandbox.
 async fn on_both(test: impl AsyncFn(&TestApp, &TestSandbox)) {
     databases::on_both(async |database| {
-        let (app, sandbox) = TestApp::with_sandbox(database, TENANT).await;
+        let (app, sandbox) = TestApp::of_product(database, "orgvoice").await;
         test(&app, &sandbox).await;
         crate::books::assert_balanced(&*app.app.store).await;
         sandbox.stop().await;
@@ -723,7 +723,7 @@ async fn a_provider_that_is_down_is_502_and_what_was_asked_is_done_later_once() 
 async fn an_answer_that_is_lost_at_any_step_makes_one_invoice() {
     for kind in ["timeout_after", "error_after"] {
         for path in ["/v1/invoices", "/v1/invoiceitems", "/v1/invoices/*/finalize", "/v1/invoices/*/pay"] {
-            let (app, sandbox) = TestApp::with_sandbox(databases::Database::sqlite().await, TENANT).await;
+            let (app, sandbox) = TestApp::of_product(databases::Database::sqlite().await, "orgvoice").await;
             let customer = text(&set_up(&app).await, "stripe_customer_id").to_owned();
             add_card(&app, "pm_card_visa").await;
             speak(&app, ORGANISATION, "stt_words", 10_000).await;

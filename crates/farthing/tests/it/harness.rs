@@ -119,9 +119,10 @@ secret_env = "ACME_JWT_SECRET"
 "#;
 
 /// The tenant files of the products whose own APIs are spoken.
-pub(crate) const PRODUCTS: [&str; 4] = [
+pub(crate) const PRODUCTS: [&str; 5] = [
     include_str!("../../../../examples/ciris.toml"),
     include_str!("../../../../examples/helppet.toml"),
+    include_str!("../../../../examples/orgvoice.toml"),
     include_str!("../../../../examples/parentpilot.toml"),
     include_str!("../../../../examples/speech.toml"),
 ];

@@ -27,7 +27,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::failure::{Failed, Failure};
+use super::failure::{self, Failed, Failure};
 use super::spoken::Spoken;
 use super::{Body, Caller, Dialect, Query, Raw, Speaker, instant};
 use crate::app::App;
@@ -132,59 +132,11 @@ fn declined(failure: &ProviderFailure) -> Response {
 
 /// A refusal in this product's words.
 fn refused(refusal: &Refusal) -> Response {
-    let (status, words) = match refusal {
-        Refusal::UnknownCustomer => (StatusCode::NOT_FOUND, NO_CUSTOMER.to_owned()),
-        Refusal::AlreadySubscribed => {
-            (StatusCode::BAD_REQUEST, "The organization already has a subscription".to_owned())
-        }
-        Refusal::Suspended | Refusal::Closed => (StatusCode::FORBIDDEN, refusal.to_string()),
-        Refusal::InsufficientFunds { .. }
-        | Refusal::HeldByOthers { .. }
-        | Refusal::PaymentMethodRequired { .. }
-        | Refusal::LimitReached { .. }
-        | Refusal::SpendingLimit { .. }
-        | Refusal::NoPaymentMethod
-        | Refusal::PaymentRequired { .. } => (StatusCode::PAYMENT_REQUIRED, refusal.to_string()),
-        Refusal::LimitExceeded { .. } => (StatusCode::TOO_MANY_REQUESTS, refusal.to_string()),
-        Refusal::UnknownGrant
-        | Refusal::UnknownHold
-        | Refusal::UnknownPayment
-        | Refusal::UnknownPaymentMethod
-        | Refusal::UnknownRefund
-        | Refusal::UnknownSubscription
-        | Refusal::UnknownRecurringCharge
-        | Refusal::InvoiceSettled => (StatusCode::NOT_FOUND, refusal.to_string()),
-        Refusal::HoldEnded
-        | Refusal::OperationKeyReused
-        | Refusal::TooManyGrants { .. }
-        | Refusal::TooManyHolds { .. }
-        | Refusal::TooManyRefunds { .. }
-        | Refusal::TooManyPendingLines { .. }
-        | Refusal::TooManyRecurringCharges { .. }
-        | Refusal::ProviderSubscription { .. }
-        | Refusal::ChangePending
-        | Refusal::OtherCurrency
-        | Refusal::SubscriptionState { .. }
-        | Refusal::PaymentMismatch
-        | Refusal::PaymentUnconfirmed
-        | Refusal::PaymentEnded
-        | Refusal::NotPaid
-        | Refusal::Disputed => (StatusCode::CONFLICT, refusal.to_string()),
-        Refusal::AmountOutOfRange
-        | Refusal::RefundTooLarge { .. }
-        | Refusal::CreditTooLarge { .. }
-        | Refusal::TimeInFuture
-        | Refusal::AlreadyExpired
-        | Refusal::UnknownMeter { .. }
-        | Refusal::UnknownDimension { .. }
-        | Refusal::NoPrice { .. }
-        | Refusal::UnknownAsset { .. }
-        | Refusal::UnknownPack { .. }
-        | Refusal::UnknownPlan { .. }
-        | Refusal::UnknownAddOn { .. }
-        | Refusal::UnknownCoupon { .. } => (StatusCode::BAD_REQUEST, refusal.to_string()),
-    };
-    said(status, &words)
+    match refusal {
+        Refusal::UnknownCustomer => said(StatusCode::NOT_FOUND, NO_CUSTOMER),
+        Refusal::AlreadySubscribed => said(StatusCode::BAD_REQUEST, "The organization already has a subscription"),
+        refusal => said(failure::status(refusal.kind()), &refusal.to_string()),
+    }
 }
 
 /// What is said where an organisation's billing is not set up.
