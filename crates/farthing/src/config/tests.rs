@@ -226,7 +226,7 @@ limit = "-1"
 [holds]
 seconds = 2678401
 "#), @r#"
-acme.toml:12:10: `policy` in [overage] is `free`; use one of `refuse`, `owe`, `ask`
+acme.toml:12:10: `policy` in [overage] is `free`; use one of `refuse`, `owe`, `ask`, `included`
 acme.toml:13:9: `limit` in [overage] is -1; it must be at least 0
 acme.toml:16:11: `seconds` in [holds] is 2678401; it must be from 1 to 2678400
 "#);
