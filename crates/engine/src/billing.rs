@@ -167,7 +167,7 @@ impl Draft<'_> {
         let invoice = self.draw_up(bill, lines)?;
         self.book_invoice(&invoice, &debt, carried_in)?;
         let id = invoice.id;
-        self.open(invoice, by_invoice);
+        self.open(invoice, carried_in, by_invoice);
         Ok(Some(id))
     }
 
@@ -340,7 +340,7 @@ impl Draft<'_> {
     }
 
     /// Writes an entry of minor units; below zero it goes the other way.
-    fn post_minor(
+    pub(crate) fn post_minor(
         &mut self,
         cause: (EntryKind, Uuid),
         sides: (Account, Account),
@@ -351,7 +351,7 @@ impl Draft<'_> {
         self.post(cause, None, sides, (currency, micros(minor.abs(), currency)?))
     }
 
-    fn open(&mut self, invoice: Invoice, by_invoice: bool) {
+    fn open(&mut self, invoice: Invoice, carried_in: i64, by_invoice: bool) {
         let state = &mut self.decision.customer.state;
         if let Some(subscription) = state.subscriptions.iter_mut().find(|known| Some(known.id) == invoice.subscription)
         {
@@ -366,6 +366,7 @@ impl Draft<'_> {
                 begins_period: matches!(invoice.reason, InvoiceReason::Start | InvoiceReason::Renewal),
                 total: invoice.standing.due,
                 tax: invoice.tax,
+                carried_in,
                 standing: invoice.standing.clone(),
             });
             self.notice(Notice::InvoiceOpened { invoice: invoice.id });
@@ -526,10 +527,16 @@ impl Draft<'_> {
         }
     }
 
-    /// Takes an open invoice back: what is left of it was not sold after all.
+    /// Takes an open invoice back: what is left of it was not sold after all, and what earlier invoices left to it waits for
+    /// the next one again, as at Stripe
+    /// (<https://docs.stripe.com/billing/customer/balance>: voiding an invoice reverses the balance that was applied to it).
     pub(crate) fn void_invoice(&mut self, index: usize) -> Result<(), Refusal> {
         let open = self.decision.customer.state.invoices[index].clone();
-        self.take_off(&open, (EntryKind::Invoice, open.id), open.standing.due, Account::Invoiced)?;
+        let (cause, due) = ((EntryKind::InvoiceVoid, open.id), open.standing.due);
+        let tax = tax_share(&open, open.standing.credited, due)?;
+        self.post_minor(cause, (Account::Tax, Account::Invoiced), &open.currency, tax)?;
+        self.post_minor(cause, (Account::Revenue, Account::Invoiced), &open.currency, due - open.carried_in - tax)?;
+        self.carry(cause, Account::Invoiced, &open.currency, open.carried_in)?;
         let payment = open.standing.payment;
         self.decision.customer.state.invoices[index].standing.due = 0;
         self.settle_invoice(index, InvoiceState::Void)?;
@@ -548,27 +555,15 @@ impl Draft<'_> {
         }
     }
 
-    /// Reverses so much of an invoice, with the tax in it, against this account.
-    fn take_off(
-        &mut self,
-        open: &OpenInvoice,
-        cause: (EntryKind, Uuid),
-        minor: i64,
-        against: Account,
-    ) -> Result<i64, Refusal> {
-        let before = open.standing.credited;
-        let tax = tax_share(open, before, minor)?;
-        self.post_minor(cause, (Account::Tax, against), &open.currency, tax)?;
-        self.post_minor(cause, (Account::Revenue, against), &open.currency, minor - tax)?;
-        Ok(tax)
-    }
-
     fn credit_open(&mut self, index: usize, id: Uuid, minor: i64, reason: Option<Arc<str>>) -> Result<(), Refusal> {
         let open = self.decision.customer.state.invoices[index].clone();
         if minor <= 0 || minor > open.standing.due {
             return Err(Refusal::CreditTooLarge { left: Money { minor: open.standing.due, currency: open.currency } });
         }
-        let tax = self.take_off(&open, (EntryKind::CreditNote, id), minor, Account::Invoiced)?;
+        let cause = (EntryKind::CreditNote, id);
+        let tax = tax_share(&open, open.standing.credited, minor)?;
+        self.post_minor(cause, (Account::Tax, Account::Invoiced), &open.currency, tax)?;
+        self.post_minor(cause, (Account::Revenue, Account::Invoiced), &open.currency, minor - tax)?;
         self.note_credit(CreditNote {
             id,
             invoice: open.id,
@@ -615,6 +610,7 @@ impl Draft<'_> {
             begins_period: false,
             total: asked,
             tax: invoice.tax,
+            carried_in: 0,
             standing: standing.clone(),
         };
         let cause = (EntryKind::CreditNote, id);

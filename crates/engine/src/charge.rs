@@ -32,6 +32,8 @@ pub enum Source {
     Event,
     /// From a hold.
     Hold,
+    /// A recurring charge, by itself.
+    Recurring,
 }
 
 impl Source {
@@ -42,6 +44,7 @@ impl Source {
             Self::Charge => "charge",
             Self::Event => "event",
             Self::Hold => "hold",
+            Self::Recurring => "recurring",
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::money::Micros;
 use crate::payer::PayerChange;
 use crate::payment::PaymentStep;
 use crate::purchase::PurchaseRequest;
+use crate::recurring_charge::RecurringChargeRequest;
 use crate::report::{Failure, SubscriptionReport};
 use crate::subscription::{SubscribeRequest, SubscriptionStep};
 use crate::usage_payment::UsagePaymentRequest;
@@ -99,6 +100,13 @@ pub enum Command {
     },
     /// Bill something once, with the next invoice.
     AddItem(ItemRequest),
+    /// Charge a use, and charge it again with every interval.
+    BeginRecurringCharge(RecurringChargeRequest),
+    /// Charge it no more.
+    EndRecurringCharge {
+        /// Which.
+        recurring_charge: Uuid,
+    },
     /// Invoice what usage owes, once in a period.
     InvoiceUsage,
     /// Do something with an invoice.

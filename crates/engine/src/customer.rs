@@ -14,6 +14,7 @@ use crate::hold::Hold;
 use crate::invoice::{OpenInvoice, PendingLine, Unbilled};
 use crate::money::{Asset, Micros, Money};
 use crate::payer::Payer;
+use crate::recurring_charge::RecurringCharge;
 use crate::refusal::Refusal;
 use crate::subscription::Subscription;
 
@@ -130,6 +131,9 @@ pub struct State {
     /// What was counted against limits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub windows: Vec<WindowCount>,
+    /// What is charged again with every interval, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recurring_charges: Vec<RecurringCharge>,
 }
 
 impl State {

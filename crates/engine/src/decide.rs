@@ -108,6 +108,8 @@ impl Draft<'_> {
             Command::CaptureHold { hold, charge } => self.capture_hold(*hold, charge)?,
             Command::SettleHold { hold, charge } => self.settle_hold(*hold, charge)?,
             Command::ReleaseHold { hold } => self.release_hold(*hold)?,
+            Command::BeginRecurringCharge(request) => self.begin_recurring_charge(request)?,
+            Command::EndRecurringCharge { recurring_charge } => self.end_recurring_charge(*recurring_charge)?,
             Command::Purchase(request) => self.purchase(request)?,
             Command::PayUsage(request) => self.pay_usage(request)?,
             Command::StepPayment { payment: id, step } => {
@@ -166,6 +168,7 @@ impl Draft<'_> {
         self.decision.profile.clone_from(&change.profile);
         if closes {
             self.end_subscriptions()?;
+            self.decision.customer.state.recurring_charges.clear();
         }
         if created {
             self.decision.profile.get_or_insert_default();
@@ -186,6 +189,7 @@ impl Draft<'_> {
         self.decision.customer.status = Status::Closed;
         self.decision.customer.state.payment_method = false;
         self.end_subscriptions()?;
+        self.decision.customer.state.recurring_charges.clear();
         self.stop_collecting();
         self.forget_payer();
         self.decision.profile = Some(Profile::default());

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::effect::{Effect, Ending};
 use crate::id::operation_id;
-use crate::invoice::{InvoiceChange, InvoiceState, OpenInvoice, Standing};
+use crate::invoice::{InvoiceChange, InvoiceState, OpenInvoice, Standing, is_zero};
 use crate::ledger::{Account, EntryKind};
 use crate::money::{Asset, Micros, Money};
 use crate::notice::Notice;
@@ -53,6 +53,12 @@ pub struct InvoicePayment {
     pub invoice: Uuid,
     /// Whether farthing collects it by itself.
     pub automatic: bool,
+    /// What of it was more than was due when it came, in minor units: that is to the customer's credit.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub excess: i64,
+    /// What of the rest was tax.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tax: i64,
 }
 
 impl Draft<'_> {
@@ -85,7 +91,7 @@ impl Draft<'_> {
         }
         self.decision.payments.push(Payment {
             id,
-            purpose: Purpose::Invoice(InvoicePayment { invoice, automatic }),
+            purpose: Purpose::Invoice(InvoicePayment { invoice, automatic, excess: 0, tax: 0 }),
             amount,
             collection,
             state: PaymentState::Pending,
@@ -118,9 +124,6 @@ impl Draft<'_> {
         if before == payment.state {
             return Ok(());
         }
-        if payment.state == PaymentState::Paid {
-            return self.invoice_paid(payment, purpose.invoice);
-        }
         let current = self.decision.customer.state.invoices.iter().find(|open| open.id == purpose.invoice);
         let is_current = current.is_some_and(|open| open.standing.payment == Some(payment.id));
         // The customer has been asked to act, or nothing more comes of it; a payment that the customer makes can be
@@ -140,18 +143,22 @@ impl Draft<'_> {
     }
 
     /// The money for an invoice is there. What comes for an invoice that is settled already is to the customer's credit.
-    fn invoice_paid(&mut self, payment: &Payment, invoice: Uuid) -> Result<(), Refusal> {
-        let currency = &payment.amount.currency;
-        let index = self.decision.customer.state.invoices.iter().position(|open| open.id == invoice);
+    pub(crate) fn invoice_paid(
+        &mut self,
+        (id, amount): (Uuid, &Money),
+        purpose: &mut InvoicePayment,
+    ) -> Result<(), Refusal> {
+        let currency = &amount.currency;
+        let index = self.decision.customer.state.invoices.iter().position(|open| open.id == purpose.invoice);
         let due = index.map_or(0, |index| self.decision.customer.state.invoices[index].standing.due);
-        let used = payment.amount.minor.min(due);
-        let cause = (EntryKind::InvoicePayment, payment.id);
-        let micros = |minor| Money { minor, currency: currency.clone() }.micros();
-        self.post(cause, None, (Account::Cash, Account::Invoiced), (currency, micros(used)?))?;
-        let excess = payment.amount.minor - used;
-        self.carry(cause, Account::Cash, currency, -excess)?;
+        let used = amount.minor.min(due);
+        let cause = (EntryKind::InvoicePayment, id);
+        self.post_minor(cause, (Account::Cash, Account::Invoiced), currency, used)?;
+        purpose.excess = amount.minor - used;
+        self.carry(cause, Account::Cash, currency, -purpose.excess)?;
         let Some(index) = index else { return Ok(()) };
         let open = &mut self.decision.customer.state.invoices[index];
+        purpose.tax = tax_share(open, open.total - due, used)?;
         open.standing.due -= used;
         open.standing.paid += used;
         if open.standing.due == 0 {

@@ -85,10 +85,12 @@ pub enum Kind {
     Item,
     /// `note_...`
     Notice,
+    /// `rec_...`
+    RecurringCharge,
 }
 
 impl Kind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Charge,
         Self::Hold,
         Self::Grant,
@@ -100,6 +102,7 @@ impl Kind {
         Self::CreditNote,
         Self::Item,
         Self::Notice,
+        Self::RecurringCharge,
     ];
 
     const fn prefix(self) -> &'static str {
@@ -115,6 +118,7 @@ impl Kind {
             Self::CreditNote => "cn_",
             Self::Item => "item_",
             Self::Notice => "note_",
+            Self::RecurringCharge => "rec_",
         }
     }
 }

@@ -250,6 +250,9 @@ pub struct OpenInvoice {
     pub total: i64,
     /// What of that is tax.
     pub tax: i64,
+    /// What earlier invoices left to it; below zero in the customer's favour.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub carried_in: i64,
     /// How it stands.
     pub standing: Standing,
 }
@@ -393,7 +396,7 @@ pub(crate) fn sum(parts: impl IntoIterator<Item = i64>) -> Result<i64, Refusal> 
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if hands in a reference")]
-const fn is_zero(minor: &i64) -> bool {
+pub(crate) const fn is_zero(minor: &i64) -> bool {
     *minor == 0
 }
 

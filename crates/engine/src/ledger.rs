@@ -85,6 +85,8 @@ pub enum EntryKind {
     Refund,
     /// An invoice was made.
     Invoice,
+    /// An open invoice was taken back.
+    InvoiceVoid,
     /// An invoice was paid.
     InvoicePayment,
     /// A part of an invoice, or all of it, was taken back.
@@ -93,7 +95,7 @@ pub enum EntryKind {
 
 impl EntryKind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Charge,
         Self::Grant,
         Self::Repayment,
@@ -102,6 +104,7 @@ impl EntryKind {
         Self::Repricing,
         Self::Refund,
         Self::Invoice,
+        Self::InvoiceVoid,
         Self::InvoicePayment,
         Self::CreditNote,
     ];
@@ -118,6 +121,7 @@ impl EntryKind {
             Self::Repricing => "repricing",
             Self::Refund => "refund",
             Self::Invoice => "invoice",
+            Self::InvoiceVoid => "invoice_void",
             Self::InvoicePayment => "invoice_payment",
             Self::CreditNote => "credit_note",
         }

@@ -302,11 +302,11 @@ impl Draft<'_> {
         if payment.state == PaymentState::Paid {
             payment.failure = None;
             payment.paid_at = Some(self.now);
-            match &payment.purpose {
+            match &mut payment.purpose {
                 Purpose::Purchase(purchase) => self.deliver(payment.id, purchase)?,
-                Purpose::Subscription(fee) => self.book_fee(payment, fee)?,
+                Purpose::Subscription(fee) => self.book_fee((payment.id, &payment.amount), fee)?,
                 Purpose::Usage => self.book_usage_payment(payment)?,
-                Purpose::Invoice(_) => {}
+                Purpose::Invoice(purpose) => self.invoice_paid((payment.id, &payment.amount), purpose)?,
             }
         } else if report.failure.is_some() || open {
             payment.failure.clone_from(&report.failure);

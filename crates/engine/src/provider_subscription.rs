@@ -7,11 +7,11 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use crate::dunning::micros;
 use crate::effect::{Effect, Ending};
 use crate::id::operation_id;
 use crate::invoice::InvoiceReason;
 use crate::ledger::{Account, EntryKind};
+use crate::money::Money;
 use crate::payment::{Collection, FIRST_LOOK, FeePayment, Heard, LONGEST_WAIT, Payment, PaymentState, Purpose};
 use crate::period::{Interval, IntervalUnit, Period, boundary};
 use crate::plan::Plan;
@@ -446,12 +446,11 @@ impl Draft<'_> {
     }
 
     /// The provider has collected a fee: it was sold and paid at once, because its invoice is the provider's.
-    pub(crate) fn book_fee(&mut self, payment: &Payment, fee: &FeePayment) -> Result<(), Refusal> {
-        let (cause, currency) = ((EntryKind::InvoicePayment, payment.id), &payment.amount.currency);
-        let tax = fee.tax.clamp(0, payment.amount.minor);
-        let sold = micros(payment.amount.minor - tax, currency)?;
-        self.post(cause, None, (Account::Cash, Account::Revenue), (currency, sold))?;
-        self.post(cause, None, (Account::Cash, Account::Tax), (currency, micros(tax, currency)?))?;
+    pub(crate) fn book_fee(&mut self, (id, amount): (Uuid, &Money), fee: &mut FeePayment) -> Result<(), Refusal> {
+        let (cause, currency) = ((EntryKind::InvoicePayment, id), &amount.currency);
+        fee.tax = fee.tax.clamp(0, amount.minor);
+        self.post_minor(cause, (Account::Cash, Account::Revenue), currency, amount.minor - fee.tax)?;
+        self.post_minor(cause, (Account::Cash, Account::Tax), currency, fee.tax)?;
         if fee.begins_period {
             self.begin_spending_anew();
         }

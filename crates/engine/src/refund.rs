@@ -13,9 +13,10 @@ use uuid::Uuid;
 use crate::effect::Effect;
 use crate::grant::{Grant, GrantEnd, GrantKind, GrantTerms};
 use crate::id::operation_id;
+use crate::invoice::is_zero;
 use crate::ledger::{Account, EntryKind};
-use crate::money::{Micros, Money};
-use crate::payment::{Payment, PaymentState};
+use crate::money::{Asset, Micros, Money};
+use crate::payment::{Payment, PaymentState, Purpose};
 use crate::purchase::purchased_grant;
 use crate::refusal::Refusal;
 use crate::report::{DisputeReport, DisputeState, Failure, RefundProgress, RefundReport};
@@ -56,6 +57,12 @@ pub struct Refund {
     pub owed: Micros,
     /// What was forgiven for it: value that was spent already.
     pub forgiven: Micros,
+    /// What of it had been to the customer's credit, in minor units, because an invoice was paid twice.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub credit: i64,
+    /// What of the rest had been tax.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tax: i64,
     /// When it was asked for, or first heard of.
     #[serde(with = "jiff::fmt::serde::timestamp::microsecond::required")]
     pub created_at: Timestamp,
@@ -155,9 +162,8 @@ impl Draft<'_> {
         refund.progress = RefundProgress::Failed;
         refund.failure = Some(failure.clone());
         let Some(purchase) = payment.purpose.purchase().cloned() else {
-            let amount = Money { minor: payment.refunds[refund_at].minor, currency: payment.amount.currency.clone() };
-            let sides = (Account::Cash, Account::Revenue);
-            return self.post((EntryKind::Refund, id), None, sides, (&amount.currency, amount.micros()?));
+            let (refund, currency) = (&payment.refunds[refund_at], &payment.amount.currency);
+            return self.book_refund(currency, (id, -refund.minor), (-refund.credit, -refund.tax));
         };
         let returned = hand_over(payment, refund_at)?;
         let (back, forgiven) = (returned.unspent.plus(returned.owed)?, returned.forgiven);
@@ -264,13 +270,15 @@ impl Draft<'_> {
             unspent,
             owed,
             forgiven,
+            credit: 0,
+            tax: 0,
             created_at: self.now,
         });
         Ok(())
     }
 
-    /// What was paid for an invoice goes back: it was not sold after all. A credit note says so to the customer, and with
-    /// it what of it was tax.
+    /// What was paid for an invoice goes back. What of it went to the customer's credit leaves that first; where it was
+    /// spent already, the next invoice asks for it, or it is forgiven. The rest was not sold after all, nor taxed.
     fn refund_invoice(
         &mut self,
         payment: &mut Payment,
@@ -278,9 +286,30 @@ impl Draft<'_> {
         minor: i64,
         made: Option<&RefundReport>,
     ) -> Result<(), Refusal> {
-        let amount = Money { minor, currency: payment.amount.currency.clone() };
-        let sides = (Account::Revenue, Account::Cash);
-        self.post((EntryKind::Refund, id), None, sides, (&amount.currency, amount.micros()?))?;
+        let currency = payment.amount.currency.clone();
+        let (excess, tax) = match &payment.purpose {
+            Purpose::Purchase(_) | Purpose::Usage => (0, 0),
+            Purpose::Invoice(purpose) => (purpose.excess, purpose.tax),
+            Purpose::Subscription(fee) => (0, fee.tax),
+        };
+        let counted = || payment.refunds.iter().filter(|refund| refund.counts());
+        let credit_back: i64 = counted().map(|refund| refund.credit).sum();
+        let sold_back: i64 = counted().map(|refund| refund.minor - refund.credit).sum();
+        let tax_back: i64 = counted().map(|refund| refund.tax).sum();
+        let mut credit = minor.min(excess - credit_back).max(0);
+        if self.catalog.spent_refunds == SpentPolicy::Forgive {
+            let there = self.decision.customer.state.carried.get(&currency).copied().unwrap_or_default();
+            credit = credit.min(-there).max(0);
+        }
+        // The last part has what rounding left of the tax.
+        let (sold, part) = (payment.amount.minor - excess, minor - credit);
+        let tax = if sold_back + part >= sold {
+            tax - tax_back
+        } else {
+            let share = i128::from(tax) * i128::from(part) / i128::from(sold);
+            i64::try_from(share).map_err(|_| Refusal::AmountOutOfRange)?
+        };
+        self.book_refund(&currency, (id, minor), (credit, tax))?;
         payment.refunds.push(Refund {
             id,
             reference: made.map(|report| report.reference.clone()),
@@ -290,9 +319,25 @@ impl Draft<'_> {
             unspent: Micros::ZERO,
             owed: Micros::ZERO,
             forgiven: Micros::ZERO,
+            credit,
+            tax,
             created_at: self.now,
         });
         Ok(())
+    }
+
+    /// Writes what a refund of so many minor units takes from the customer's credit, the tax and the revenue; below zero,
+    /// that it did not come to be.
+    fn book_refund(
+        &mut self,
+        currency: &Asset,
+        (id, minor): (Uuid, i64),
+        (credit, tax): (i64, i64),
+    ) -> Result<(), Refusal> {
+        let cause = (EntryKind::Refund, id);
+        self.carry(cause, Account::Cash, currency, credit)?;
+        self.post_minor(cause, (Account::Tax, Account::Cash), currency, tax)?;
+        self.post_minor(cause, (Account::Revenue, Account::Cash), currency, minor - credit - tax)
     }
 
     /// What open holds keep of what was sold, but for what is owed for it already. It is not spent, and returns when the

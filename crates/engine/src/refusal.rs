@@ -92,6 +92,15 @@ pub enum Refusal {
     /// No such grant, or it has ended.
     #[error("the customer has no open grant with this id")]
     UnknownGrant,
+    /// No such recurring charge, or it has ended.
+    #[error("there is no recurring charge with this id: it may have ended")]
+    UnknownRecurringCharge,
+    /// The customer has too many recurring charges.
+    #[error("a customer has at most {limit} recurring charges: end some, or charge several together by their quantity")]
+    TooManyRecurringCharges {
+        /// The most.
+        limit: usize,
+    },
     /// No such hold.
     #[error("there is no hold with this id")]
     UnknownHold,
@@ -267,6 +276,8 @@ impl Refusal {
             Self::PaymentRequired { .. } => "payment_required",
             Self::UnknownGrant => "unknown_grant",
             Self::UnknownHold => "unknown_hold",
+            Self::UnknownRecurringCharge => "unknown_recurring_charge",
+            Self::TooManyRecurringCharges { .. } => "too_many_recurring_charges",
             Self::HoldEnded => "hold_ended",
             Self::OperationKeyReused => "operation_key_reused",
             Self::AmountOutOfRange => "amount_out_of_range",

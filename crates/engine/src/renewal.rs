@@ -24,6 +24,8 @@ use crate::wallet::Draft;
 pub enum DueKind {
     /// Something of a subscription: a trial or a period ends, a pause, the time for a first payment.
     Subscription,
+    /// Something is charged again.
+    RecurringCharge,
     /// An invoice is tried again, or overdue.
     Collection,
     /// The month ends whose usage is invoiced without any subscription.
@@ -36,6 +38,7 @@ impl DueKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Subscription => "subscription",
+            Self::RecurringCharge => "recurring_charge",
             Self::Collection => "collection",
             Self::Usage => "usage",
         }
@@ -50,7 +53,8 @@ pub fn due(customer: &Customer) -> Option<(Timestamp, DueKind)> {
     let subscriptions = state.subscriptions.iter().filter_map(due_of).map(|at| (at, DueKind::Subscription));
     let invoices = state.invoices.iter().filter_map(|open| open.standing.next_attempt_at);
     let usage = state.usage_due_at.map(|at| (at, DueKind::Usage));
-    subscriptions.chain(invoices.map(|at| (at, DueKind::Collection))).chain(usage).min()
+    let recurring = state.recurring_charges.iter().map(|known| (known.next_at, DueKind::RecurringCharge));
+    subscriptions.chain(recurring).chain(invoices.map(|at| (at, DueKind::Collection))).chain(usage).min()
 }
 
 /// When something next becomes due of a customer by itself.
@@ -89,6 +93,11 @@ impl Draft<'_> {
                 DueKind::Subscription => {
                     if let Some(index) = state.subscriptions.iter().position(|known| due_of(known) == Some(at)) {
                         self.subscription_is_due(index)?;
+                    }
+                }
+                DueKind::RecurringCharge => {
+                    if let Some(index) = state.recurring_charges.iter().position(|known| known.next_at == at) {
+                        self.recurring_charge_is_due(index)?;
                     }
                 }
                 DueKind::Collection => {

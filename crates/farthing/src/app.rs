@@ -49,6 +49,8 @@ pub struct TenantRuntime {
     pub connection: Option<Connection>,
     /// The API of a product's own that it speaks besides.
     pub dialect: Option<Dialect>,
+    /// The origins of pages whose scripts may read its answers.
+    pub origins: Vec<String>,
     /// Who sends its invoices.
     pub seller: Seller,
     /// Its time.
@@ -154,6 +156,7 @@ impl App {
                 jwt,
                 connection,
                 dialect: tenant.dialect,
+                origins: tenant.origins,
                 seller: tenant.seller,
                 clock: tenant_clock,
                 moving,

@@ -8,9 +8,10 @@ use engine::invoice::{InvoiceChange, InvoiceState};
 use engine::report::{Failure, FeeReport, PaymentReport, Progress, SubscriptionReport, fee_payment};
 use engine::{
     AddOn, AfterDunning, Allowance, Asset, ChangeTime, Command, Coupon, CouponDuration, CreditNote, Decision, Discount,
-    Documents, Dunning, Ending, Feature, Heard, Interval, Invoice, InvoiceStep, ItemRequest, Limit, Line, LineKind,
-    Micros, Money, Notice, NoticeRecord, PendingChange, Period, Plan, Proration, Purpose, SubscribeRequest,
-    Subscription, SubscriptionStep, TaxRate, TermsChange, Window, due_at, entitlements, preview,
+    Documents, Dunning, Ending, Feature, Heard, Interval, IntervalUnit, Invoice, InvoiceStep, ItemRequest, Limit, Line,
+    LineKind, Micros, Money, Notice, NoticeRecord, PendingChange, Period, Plan, Proration, Purpose,
+    RecurringChargeRequest, SubscribeRequest, Subscription, SubscriptionStep, TaxRate, TermsChange, Window, due_at,
+    entitlements, preview,
 };
 use uuid::Uuid;
 
@@ -227,6 +228,18 @@ impl Story {
             }
             ["pass"] => return Some(Command::PassTime),
             ["invoice", "usage"] => return Some(Command::InvoiceUsage),
+            ["recur", name, meter, quantity] => {
+                return Some(Command::BeginRecurringCharge(RecurringChargeRequest {
+                    id: self.id(name),
+                    meter: Arc::from(*meter),
+                    quantity: quantity.parse().ok()?,
+                    interval: Interval { unit: words.option("each", named)?.unwrap_or(IntervalUnit::Month), count: 1 },
+                    subject: None,
+                }));
+            }
+            ["end_recurring", name] => {
+                return Some(Command::EndRecurringCharge { recurring_charge: self.id(name) });
+            }
             ["item", title, price, currency] => {
                 return Some(Command::AddItem(ItemRequest {
                     id: self.id(title),

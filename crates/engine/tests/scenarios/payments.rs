@@ -268,7 +268,10 @@ impl Story {
         let asset = payment.purpose.purchase().map_or(&payment.amount.currency, |purchase| &purchase.asset);
         let parts = [(refund.unspent, "taken back"), (refund.owed, "owed"), (refund.forgiven, "forgiven")];
         let parts = parts.into_iter().filter(|(amount, _)| *amount != Micros::ZERO);
-        let parts: Vec<String> = parts.map(|(amount, what)| format!("{amount} {asset} {what}")).collect();
+        let mut parts: Vec<String> = parts.map(|(amount, what)| format!("{amount} {asset} {what}")).collect();
+        let of_invoice =
+            [(refund.credit, "of credit"), (refund.tax, "of tax")].into_iter().filter(|(minor, _)| *minor != 0);
+        parts.extend(of_invoice.map(|(minor, what)| format!("{} {what}", money(minor, &payment.amount.currency))));
         let progress = match refund.progress {
             RefundProgress::Pending => "pending",
             RefundProgress::Succeeded => "succeeded",

@@ -5,6 +5,7 @@
 
 mod body;
 mod caller;
+mod cross_origin;
 mod health;
 mod idempotent;
 mod openapi;
@@ -41,7 +42,8 @@ pub type Described = ((&'static str, &'static str), utoipa::openapi::OpenApi);
 pub fn router(app: Arc<App>, others: Router<Arc<App>>, dialects: Vec<Described>) -> Router {
     let (router, document) = routes().split_for_parts();
     let document = openapi::complete(document);
-    router
+    let cross_origin = cross_origin::layer(&app);
+    let router = router
         .merge(openapi::browser(document, dialects))
         .merge(others)
         .route("/metrics", get(health::metrics))
@@ -50,7 +52,11 @@ pub fn router(app: Arc<App>, others: Router<Arc<App>>, dialects: Vec<Described>)
         .layer(DefaultBodyLimit::max(body::LARGEST))
         .layer(from_fn(catch_panic))
         .layer(from_fn_with_state(app.clone(), observe))
-        .with_state(app)
+        .with_state(app);
+    match cross_origin {
+        None => router,
+        Some(layer) => router.layer(layer),
+    }
 }
 
 /// The OpenAPI document of the native API.
@@ -66,6 +72,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(v1::charges::create_batch))
         .routes(routes!(v1::charges::get))
         .routes(routes!(v1::charges::list))
+        .routes(routes!(v1::recurring_charges::list, v1::recurring_charges::create))
+        .routes(routes!(v1::recurring_charges::end))
         .routes(routes!(v1::explanation::get))
         .routes(routes!(v1::events::create))
         .routes(routes!(v1::holds::create))

@@ -77,8 +77,9 @@ pub(super) fn public_id(text: &str, kind: Kind) -> Result<OperationRef, Problem>
             Kind::CreditNote => "credit note",
             Kind::Item => "item",
             Kind::Notice => "notice",
+            Kind::RecurringCharge => "recurring charge",
         };
-        Problem::not_found(&format!("unknown_{noun}"), format!("there is no {noun} with this id"))
+        Problem::not_found(&format!("unknown_{}", noun.replace(' ', "_")), format!("there is no {noun} with this id"))
     })?;
     Ok((id.shard_key, id.id))
 }

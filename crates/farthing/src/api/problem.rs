@@ -150,6 +150,7 @@ impl From<Refusal> for Problem {
             Refusal::UnknownCustomer => (StatusCode::NOT_FOUND, Some("/customer")),
             Refusal::UnknownGrant
             | Refusal::UnknownHold
+            | Refusal::UnknownRecurringCharge
             | Refusal::UnknownPayment
             | Refusal::UnknownRefund
             | Refusal::UnknownPaymentMethod
@@ -180,6 +181,7 @@ impl From<Refusal> for Problem {
             Refusal::HoldEnded
             | Refusal::TooManyGrants { .. }
             | Refusal::TooManyHolds { .. }
+            | Refusal::TooManyRecurringCharges { .. }
             | Refusal::TooManyRefunds { .. }
             | Refusal::TooManyPendingLines { .. }
             | Refusal::AlreadySubscribed

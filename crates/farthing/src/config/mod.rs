@@ -7,6 +7,7 @@
 
 mod add_on;
 mod billing;
+mod browser;
 mod connection;
 mod coupon;
 pub mod dialect;
@@ -26,6 +27,7 @@ mod seller;
 mod tenant;
 mod version;
 
+pub use browser::ANY_ORIGIN;
 pub use connection::ConnectionSettings;
 pub use dialect::Dialect;
 pub use error::{Position, TenantFileError};

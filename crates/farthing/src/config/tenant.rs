@@ -12,6 +12,7 @@ use toml::de::DeTable;
 
 use super::add_on::read_add_ons;
 use super::billing::{read_billing, read_subscriptions};
+use super::browser::read_origins;
 use super::connection::{ConnectionSettings, read_connection};
 use super::coupon::read_coupons;
 use super::dialect::{Dialect, Offer, read_dialect};
@@ -71,6 +72,8 @@ pub struct Tenant {
     pub connection: ConnectionSettings,
     /// The API of a product's own that it speaks besides.
     pub dialect: Option<Dialect>,
+    /// The origins of pages whose scripts may read its answers.
+    pub origins: Vec<String>,
     /// What imports assume.
     pub import: ImportDefaults,
     /// Who sends its invoices.
@@ -161,6 +164,7 @@ fn read(mut root: Section<'_>, surroundings: &Surroundings<'_>) -> Option<Tenant
     let connection = read_connection(&mut root, identity.mode);
     let offer = Offer { mode: identity.mode, meters: &meters, prices: &prices, packs: &mut packs, plans: &plans };
     let dialect = read_dialect(&mut root, offer);
+    let origins = read_origins(&mut root);
     let seller = read_seller(&mut root, identity.name.as_deref());
     root.finish();
     let catalog = Catalog {
@@ -178,7 +182,7 @@ fn read(mut root: Section<'_>, surroundings: &Surroundings<'_>) -> Option<Tenant
         low_balances,
         hold_seconds,
     };
-    Some(Tenant { catalog, mode: identity.mode, jwt, connection, dialect, import, seller })
+    Some(Tenant { catalog, mode: identity.mode, jwt, connection, dialect, origins, import, seller })
 }
 
 /// What can be subscribed to.

@@ -9,6 +9,7 @@ use insta::assert_snapshot;
 use super::*;
 use crate::auth::{Algorithm, KeySource};
 
+mod browser;
 mod dialect;
 mod plans;
 

@@ -393,7 +393,7 @@ impl BillingStore for Backend {
         let found: Vec<EntryColumns> = sqlx::query_as(
             "SELECT position, line, kind, cause_id, grant_id, debit, credit, asset, amount, recorded_at FROM entries
              WHERE shard_key = $1 AND customer_id = $2 AND tenant = $3 AND position >= $4 AND position <= $5 AND asset = $6
-                   AND (debit = 'carried' OR credit = 'carried') AND kind IN ('credit_note', 'invoice_payment')
+                   AND (debit = 'carried' OR credit = 'carried') AND kind IN ('credit_note', 'invoice_payment', 'invoice_void', 'refund')
              ORDER BY position, line LIMIT 100",
         )
         .bind(owner.0)

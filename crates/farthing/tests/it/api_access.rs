@@ -7,6 +7,7 @@ use farthing::clock::Clock as _;
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 
+use crate::databases::Database;
 use crate::harness::{JWT_SECRET, TestApp, TestRequest, on_both, text};
 
 /// A request that takes this scope, on customer jane.
@@ -107,6 +108,40 @@ async fn a_revoked_key_is_refused_within_seconds() {
         assert_eq!(status().await, 401);
     })
     .await;
+}
+
+#[tokio::test]
+async fn pages_of_the_origins_that_are_named_may_read_answers() {
+    const TENANT: &str = "[tenant]\nname = \"acme\"\ncurrency = \"USD\"\n[[meters]]\nname = \"use\"\n\
+        [browser]\norigins = [\"https://app.acme.example\"]\n";
+    let app = TestApp::with(Database::sqlite().await, TENANT).await;
+    app.create("jane").await;
+    let path = "/v1/customers/jane/wallet";
+    let from = |origin: &str| app.request("GET", path).header("origin", origin);
+    // The browser asks first, without any credentials.
+    let first = app.request("OPTIONS", path).anonymous().header("origin", "https://app.acme.example");
+    let first = first.header("access-control-request-method", "GET");
+    let asked = first.header("access-control-request-headers", "authorization").send().await;
+    assert_eq!((asked.status, asked.header("access-control-allow-origin")), (200, Some("https://app.acme.example")));
+    assert!(asked.header("access-control-allow-headers").is_some_and(|headers| headers.contains("authorization")));
+    assert_eq!(asked.header("access-control-allow-credentials"), None);
+    // Then it shows the page what it got, a refusal as well; a page of elsewhere sees nothing of it.
+    for (request, status) in
+        [(from("https://app.acme.example"), 200), (from("https://app.acme.example").anonymous(), 401)]
+    {
+        let answer = request.send().await;
+        assert_eq!(
+            (answer.status, answer.header("access-control-allow-origin")),
+            (status, Some("https://app.acme.example"))
+        );
+    }
+    for origin in ["https://evil.example", "http://app.acme.example", "null"] {
+        assert_eq!(from(origin).send().await.header("access-control-allow-origin"), None, "{origin}");
+    }
+    // Where no tenant names one, nothing is said.
+    let app = TestApp::start(Database::sqlite().await).await;
+    let answer = app.request("GET", "/health").header("origin", "https://app.acme.example").send().await;
+    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, None));
 }
 
 /// A token of this customer that is good for so many seconds.

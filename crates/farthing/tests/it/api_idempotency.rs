@@ -26,6 +26,8 @@ async fn writes(app: &TestApp) -> Vec<Write> {
         holds.push(text(&app.post("/v1/holds", hold).await.is(201), "id").to_owned());
     }
     app.create("jill").await;
+    let hosting = |quantity: u32| json!({"meter": "use", "quantity": quantity});
+    let recurring = app.post("/v1/customers/jane/recurring_charges", hosting(1)).await.is(201);
     let basic = |quantity: u32| json!({"plan": "basic", "quantity": quantity, "by_invoice": true});
     let subscription = app.post("/v1/customers/jane/subscriptions", basic(1)).await.is(201);
     let of_subscription = |verb: &str| format!("/v1/subscriptions/{}/{verb}", text(&subscription, "id"));
@@ -59,6 +61,8 @@ async fn writes(app: &TestApp) -> Vec<Write> {
         post(&format!("/v1/holds/{}/release", holds[3]), 200, Value::Null, Value::Null),
         post("/v1/customers/jill/subscriptions", 201, basic(1), basic(2)),
         post(&format!("{own}/items"), 201, item(1), item(2)),
+        post(&format!("{own}/recurring_charges"), 201, hosting(1), hosting(2)),
+        post(&format!("{own}/recurring_charges/{}/end", text(&recurring, "id")), 200, Value::Null, Value::Null),
         post(&of_subscription("change"), 200, json!({"quantity": 2}), json!({"quantity": 3})),
         post(&of_subscription("cancel"), 200, json!({}), now),
         post(&of_subscription("keep"), 200, Value::Null, Value::Null),

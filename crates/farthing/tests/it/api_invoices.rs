@@ -321,6 +321,40 @@ async fn an_invoice_is_credited_written_off_and_taken_back() {
 }
 
 #[tokio::test]
+async fn credit_outlives_an_invoice_that_is_taken_back_and_tax_goes_back_with_a_refund() {
+    on_both(async |database| {
+        let (app, sandbox) = start(database).await;
+        subscribe(&app, "jane", None).await;
+        let first = id(&invoices(&app, "jane").await[0]).to_owned();
+        let paying = app.post(&format!("/v1/invoices/{first}/pay"), json!({})).await.is(201);
+        assert_eq!(sandbox.pay(text(&paying, "client_secret"), "pm_card_visa").await.0, 200);
+        until_state(&app, &first, "paid").await;
+        app.post(&format!("/v1/invoices/{first}/credit"), json!({"amount": "5"})).await.is(201);
+        // The five dollars come off the next invoice; that is taken back, and they come off the one after it.
+        for (moment, number) in [("2026-04-02T10:00:00Z", "ACME-2"), ("2026-05-02T10:00:00Z", "ACME-3")] {
+            advance(&app, moment).await;
+            let newest = invoices(&app, "jane").await[0].clone();
+            assert_eq!((text(&newest, "number"), text(&newest, "total")), (number, "18.8"));
+            let (said, _) = explained(&app, id(&newest)).await;
+            assert_eq!(said["agrees"], true, "{said:#}");
+            if number == "ACME-2" {
+                app.request("POST", &format!("/v1/invoices/{}/void", id(&newest))).send().await.is(200);
+                explained(&app, id(&newest)).await;
+            }
+        }
+        let payment = text(&paying["payment"], "id");
+        let refund = app.post(&format!("/v1/payments/{payment}/refunds"), json!({"amount": "11.90"})).await.is(201);
+        assert_eq!(
+            (&refund["amount"], &refund["tax"], &refund["credit"]),
+            (&json!("11.9"), &json!("1.9"), &Value::Null)
+        );
+        books::assert_balanced(&*app.app.store).await;
+        sandbox.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_customers_token_sees_and_pays_its_own_invoices_and_no_others() {
     on_both(async |database| {
         let (app, sandbox) = start(database).await;

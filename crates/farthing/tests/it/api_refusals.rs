@@ -21,6 +21,7 @@ async fn bad_input_is_refused_with_a_reason_and_changes_nothing() {
         cases.extend(customers(&app));
         cases.extend(grants(&app));
         cases.extend(holds(&app, text(&hold, "id")));
+        cases.extend(recurring_charges(&app));
         cases.extend(events(&app));
         cases.extend(cloud_events(&app));
         cases.extend(paths_and_queries(&app));
@@ -262,6 +263,42 @@ fn grants(app: &TestApp) -> Vec<Case> {
     }
     let nobody = format!("/v1/customers/nobody/grants/{none}/void");
     cases.push((app.request("POST", &nobody), 404, "unknown_customer", "customer"));
+    cases
+}
+
+fn recurring_charges(app: &TestApp) -> Vec<Case> {
+    let path = "/v1/customers/jane/recurring_charges";
+    let good = [("meter", "\"minutes\""), ("quantity", "1")];
+    let members = [
+        ("meter", "", 400, "invalid_value", ""),
+        ("meter", "\"hours\"", 422, "unknown_meter", "/meter"),
+        ("meter", "\"numbers\"", 402, "payment_method_required", ""),
+        ("quantity", "", 400, "invalid_value", ""),
+        ("quantity", "0", 400, "invalid_value", "/quantity"),
+        ("quantity", "-1", 400, "invalid_value", "/quantity"),
+        ("quantity", "41", 402, "insufficient_funds", ""),
+        ("interval", "\"fortnight\"", 400, "invalid_value", "/interval"),
+        ("interval", "1", 400, "invalid_value", "/interval"),
+        ("subject", "\"\"", 400, "invalid_value", "/subject"),
+        ("day", "1", 400, "invalid_value", "/day"),
+    ];
+    let sent =
+        |(name, value, status, code, pointer)| (post(app, path, object(&good, name, value)), status, code, pointer);
+    let mut cases: Vec<Case> = members.map(sent).into();
+    let nobody = post(app, "/v1/customers/nobody/recurring_charges", object(&good, "", ""));
+    cases.push((nobody, 404, "unknown_customer", "customer"));
+    for (customer, id, code, pointer) in [
+        ("jane", "rec_00000000000000000000000000000000000", "unknown_recurring_charge", ""),
+        ("jane", "grant_00000000000000000000000000000000000", "unknown_recurring_charge", ""),
+        ("nobody", "rec_00000000000000000000000000000000000", "unknown_customer", "customer"),
+    ] {
+        cases.push((
+            app.request("POST", &format!("/v1/customers/{customer}/recurring_charges/{id}/end")),
+            404,
+            code,
+            pointer,
+        ));
+    }
     cases
 }
 

@@ -17,7 +17,7 @@ const TENANT: &str = include_str!("../../../../examples/ciris.toml");
 /// Runs a test of the product on both databases, beside a sandbox.
 async fn on_both(test: impl AsyncFn(&TestApp, &TestSandbox)) {
     databases::on_both(async |database| {
-        let (app, sandbox) = TestApp::with_sandbox(database, TENANT).await;
+        let (app, sandbox) = TestApp::of_product(database, "ciris").await;
         test(&app, &sandbox).await;
         crate::books::assert_balanced(&*app.app.store).await;
         sandbox.stop().await;

@@ -10,9 +10,6 @@ use crate::databases;
 use crate::harness::{Answer, JWT_SECRET, TestApp, TestRequest, list, text};
 use crate::shop::{TestSandbox, WEBHOOK_SECRET, signed};
 
-/// The product's tenant file.
-const TENANT: &str = include_str!("../../../../examples/helppet.toml");
-
 /// The practice of the tests, and another.
 const PRACTICE: &str = "0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d";
 const OTHER: &str = "11111111-2222-4333-8444-555555555555";
@@ -23,7 +20,7 @@ const PREFIX: &str = "/api/v1/stripe";
 /// Runs a test of the product on both databases, beside a sandbox.
 async fn on_both(test: impl AsyncFn(&TestApp, &TestSandbox)) {
     databases::on_both(async |database| {
-        let (app, sandbox) = TestApp::with_sandbox(database, TENANT).await;
+        let (app, sandbox) = TestApp::of_product(database, "helppet").await;
         test(&app, &sandbox).await;
         crate::books::assert_balanced(&*app.app.store).await;
         sandbox.stop().await;
@@ -224,6 +221,47 @@ async fn the_paywall_holds_and_each_price_is_deducted() {
         let found = get(app, &format!("/customers/{PRACTICE}")).await.is(200);
         assert_eq!(found["customer"]["balance_credits_cents"], -2360, "{found}");
         assert_eq!(found["customer"]["balance_credits_dollars"], json!(-23.6), "{found}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_website_costs_seven_dollars_each_month_that_it_is_up() {
+    on_both(async |app, _| {
+        send(app, "POST", "/customers", new_customer(PRACTICE)).await.is(200);
+        let path = format!("/v1/customers/{PRACTICE}/recurring_charges");
+        let site = json!({"meter": "website_hosting", "quantity": 1, "subject": "site-4711"});
+        let up = app.request("POST", &path).idempotency_key("site-4711").json(&site);
+        let begun = up.clone().send().await.is(201);
+        assert_eq!(text(&begun, "next_at"), "2026-04-02T09:00:00Z", "{begun}");
+        assert_eq!(up.send().await.is(201), begun);
+        assert_eq!(balance(app).await, 300);
+        // Two months go by: three in all, whoever asks, and the credits go below nothing.
+        app.post("/v1/test_clock/advance", json!({"to": "2026-05-02T09:00:00Z"})).await.is(200);
+        assert_eq!(balance(app).await, 1000 - 3 * 700);
+        let listed = app.get(&path).await.is(200);
+        let site = &list(&listed, "data")[0];
+        assert_eq!((&site["charged"], text(site, "next_at")), (&json!(3), "2026-06-02T09:00:00Z"), "{listed}");
+        let why = app.get(&format!("/v1/charges/{}/explain", text(site, "latest_charge"))).await.is(200);
+        assert_eq!(text(&why["charge"], "source"), "recurring", "{why}");
+        // It is taken down in the middle of a month, which is paid.
+        let end = format!("{path}/{}/end", text(&begun, "id"));
+        app.request("POST", &end).send().await.is(200);
+        assert!(app.request("POST", &end).send().await.replayed());
+        app.post("/v1/test_clock/advance", json!({"to": "2026-07-01T00:00:00Z"})).await.is(200);
+        assert_eq!(balance(app).await, 1000 - 3 * 700);
+        let transactions = get(app, &format!("/customers/{PRACTICE}/transactions")).await.is(200);
+        let hosting = list(&transactions, "transactions").iter().filter(|of| of["amount_cents"] == -700).count();
+        assert_eq!(hosting, 3, "{transactions}");
+        // A practice's own people see it, and cannot begin one; nobody sees another's.
+        let own = app.request("GET", &path).bearer(&staff(app, PRACTICE));
+        own.send().await.is(200);
+        let begin = app
+            .request("POST", &path)
+            .bearer(&staff(app, PRACTICE))
+            .json(&json!({"meter": "transcription", "quantity": 1}));
+        begin.send().await.refused(403, "scope_missing");
+        app.request("GET", &path).bearer(&staff(app, OTHER)).send().await.refused(404, "unknown_customer");
     })
     .await;
 }
@@ -478,7 +516,7 @@ async fn what_the_provider_refuses_is_told_in_our_words() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_that_is_down_is_502_and_what_was_asked_is_done_later() {
     let database = databases::Database::sqlite().await;
-    let (app, sandbox) = TestApp::with_sandbox(database, TENANT).await;
+    let (app, sandbox) = TestApp::of_product(database, "helppet").await;
     send(&app, "POST", "/customers", new_customer(PRACTICE)).await.is(200);
     let card = add_card(&app, "pm_card_visa", true).await;
     let admin = token(&app, json!({"sub": "admin", "role": "SYSTEM_ADMIN"}));

@@ -23,7 +23,7 @@ const OTHER: &str = "2f6a4c1e-5b7d-4d55-9b1c-0c8f7f3a1a22";
 /// Runs a test of the product on both databases, beside a sandbox.
 async fn on_both(test: impl AsyncFn(&TestApp, &TestSandbox)) {
     databases::on_both(async |database| {
-        let (app, sandbox) = TestApp::with_sandbox(database, TENANT).await;
+        let (app, sandbox) = TestApp::of_product(database, "parentpilot").await;
         test(&app, &sandbox).await;
         crate::books::assert_balanced(&*app.app.store).await;
         sandbox.stop().await;

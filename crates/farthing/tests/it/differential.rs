@@ -304,6 +304,7 @@ fn kind(command: &Command) -> &'static str {
         Command::CaptureHold { .. } => "capture hold",
         Command::SettleHold { .. } => "settle hold",
         Command::ReleaseHold { .. } => "release hold",
+        Command::BeginRecurringCharge(_) | Command::EndRecurringCharge { .. } => "recurring charge",
         Command::Purchase(_) | Command::PayUsage(_) | Command::StepPayment { .. } | Command::ChangePayer(_) => {
             "collecting"
         }

@@ -18,6 +18,7 @@ use farthing::{config, server};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use jiff::{SignedDuration, Timestamp};
+use sandbox::Forward;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpStream};
@@ -117,6 +118,13 @@ algorithm = "HS256"
 secret_env = "ACME_JWT_SECRET"
 "#;
 
+/// The tenant files of the products whose own APIs are spoken.
+pub(crate) const PRODUCTS: [&str; 3] = [
+    include_str!("../../../../examples/ciris.toml"),
+    include_str!("../../../../examples/helppet.toml"),
+    include_str!("../../../../examples/parentpilot.toml"),
+];
+
 /// What signs the tokens of the product's users.
 pub(crate) const JWT_SECRET: &str = "thirty-two bytes, and some more of them";
 
@@ -128,8 +136,8 @@ pub(crate) struct TestApp {
     pub(crate) clock: Arc<TestClock>,
     /// The database below it.
     pub(crate) database: Arc<Database>,
-    /// The text of its tenant file.
-    tenant: &'static str,
+    /// The text of its tenant files, the one that tests are about first.
+    tenants: Vec<&'static str>,
     /// What it sells besides.
     more: fn(&mut Catalog),
     /// An admin key of the tenant.
@@ -150,6 +158,10 @@ fn environment(name: &str) -> Option<String> {
     name.ends_with("_JWT_SECRET").then(|| JWT_SECRET.to_owned())
 }
 
+fn parse(file: &str) -> config::Tenant {
+    config::parse(file, "tenant.toml", &environment).expect("the tenant file is right")
+}
+
 impl TestApp {
     /// Serves the tenant above on a Monday morning.
     pub(crate) async fn start(database: Database) -> Self {
@@ -163,14 +175,14 @@ impl TestApp {
 
     /// The same on a database that others use too.
     pub(crate) async fn on(database: Arc<Database>, clock: Arc<TestClock>, tenant: &'static str) -> Self {
-        let mut app = Self::serve(database, clock, tenant, |_| {}).await;
+        let mut app = Self::serve(database, clock, vec![tenant], |_| {}).await;
         app.admin_key = app.new_key(Scope::Admin).await.0;
         app
     }
 
     /// One more server on the same database, which remembers nothing of what the first one did.
     pub(crate) async fn another(&self) -> Self {
-        let app = Self::serve(self.database.clone(), self.clock.clone(), self.tenant, self.more).await;
+        let app = Self::serve(self.database.clone(), self.clock.clone(), self.tenants.clone(), self.more).await;
         Self { admin_key: self.admin_key.clone(), ..app }
     }
 
@@ -184,41 +196,61 @@ impl TestApp {
         Self::selling(database, tenant, |_| {}).await
     }
 
+    /// Serves one of the products whose own API is spoken, on a server of all of them.
+    pub(crate) async fn of_product(database: Database, name: &str) -> (Self, TestSandbox) {
+        let (first, others): (Vec<_>, Vec<_>) = PRODUCTS.iter().partition(|file| &*parse(file).catalog.tenant == name);
+        assert_eq!(first.len(), 1, "{name}");
+        Self::beside(database, [first, others].concat(), |_| {}).await
+    }
+
     /// The same, with more in its catalog.
     pub(crate) async fn selling(
         database: Database,
         tenant: &'static str,
         more: fn(&mut Catalog),
     ) -> (Self, TestSandbox) {
+        Self::beside(database, vec![tenant], more).await
+    }
+
+    /// Serves the first of these tenant files beside the others, and a sandbox that tells each what happens.
+    async fn beside(database: Database, files: Vec<&'static str>, more: fn(&mut Catalog)) -> (Self, TestSandbox) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let parsed = config::parse(tenant, "tenant.toml", &environment).expect("the tenant file is right");
-        let (at, name) = (listener.local_addr().expect("an address"), parsed.catalog.tenant);
-        let webhook = format!("http://{at}/v1/connections/{name}/webhook");
-        let mut sandbox = TestSandbox::start(Some(&webhook)).await;
-        sandbox.key = format!("sk_test_{name}");
+        let at = listener.local_addr().expect("an address");
+        let names: Vec<_> = files.iter().map(|file| parse(file).catalog.tenant).collect();
+        let webhook = |name| Forward {
+            world: Some(format!("{name}")),
+            url: format!("http://{at}/v1/connections/{name}/webhook"),
+            secret: shop::WEBHOOK_SECRET.to_owned(),
+        };
+        let mut sandbox = TestSandbox::start(names.iter().map(webhook).collect()).await;
+        sandbox.key = format!("sk_test_{}", names[0]);
         let clock = TestClock::at("2026-03-02T09:00:00Z");
         let (database, address) = (Arc::new(database), sandbox.address());
-        let mut app = Self::serve_on(listener, database, clock, (tenant, more), Some(&address)).await;
+        let mut app = Self::serve_on(listener, database, clock, (files, more), Some(&address)).await;
         app.admin_key = app.new_key(Scope::Admin).await.0;
         (app, sandbox)
     }
 
-    async fn serve(database: Arc<Database>, clock: Arc<TestClock>, file: &'static str, more: fn(&mut Catalog)) -> Self {
+    async fn serve(
+        database: Arc<Database>,
+        clock: Arc<TestClock>,
+        files: Vec<&'static str>,
+        more: fn(&mut Catalog),
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        Self::serve_on(listener, database, clock, (file, more), None).await
+        Self::serve_on(listener, database, clock, (files, more), None).await
     }
 
     async fn serve_on(
         listener: TcpListener,
         database: Arc<Database>,
         clock: Arc<TestClock>,
-        (file, more): (&'static str, fn(&mut Catalog)),
+        (files, more): (Vec<&'static str>, fn(&mut Catalog)),
         sandbox: Option<&SandboxAddress>,
     ) -> Self {
-        let mut tenant = config::parse(file, "tenant.toml", &environment).expect("the tenant file is right");
-        more(&mut tenant.catalog);
+        let mut tenants: Vec<_> = files.iter().map(|file| parse(file)).collect();
+        more(&mut tenants[0].catalog);
         let store = database.open().await;
-        let tenants = vec![tenant];
         let Connected { providers, connections, .. } = connect(&tenants, sandbox).expect("the tenant is connected");
         let app = App::start(store, tenants, connections, clock.clone(), Settings { lanes: 2, ..Settings::default() })
             .await
@@ -228,7 +260,7 @@ impl TestApp {
         let served = tokio::spawn(server::serve(app.clone(), providers, listener, async move {
             let _ = stopped.await;
         }));
-        Self { app, clock, database, tenant: file, more, admin_key: String::new(), address, stop, served }
+        Self { app, clock, database, tenants: files, more, admin_key: String::new(), address, stop, served }
     }
 
     /// Tells the server to stop; what it ended with, once all that it had accepted is answered.
@@ -239,8 +271,12 @@ impl TestApp {
 
     /// A new API key of the tenant, and its id.
     pub(crate) async fn new_key(&self, scope: Scope) -> (String, Uuid) {
+        self.new_key_of(&parse(self.tenants[0]).catalog.tenant, scope).await
+    }
+
+    /// The same of another tenant here.
+    pub(crate) async fn new_key_of(&self, tenant: &str, scope: Scope) -> (String, Uuid) {
         let secret = key::generate(false).expect("random bytes");
-        let tenant = self.app.tenants.keys().next().expect("the one tenant");
         let row = KeyRow {
             id: self.clock.new_id(),
             tenant: tenant.to_string(),

@@ -9,6 +9,9 @@
 
 mod postgres;
 
+// Tests begin in the order of their names, and this one takes longest.
+mod a_year;
+
 mod analytics;
 mod api_access;
 mod api_erasure;
@@ -43,6 +46,7 @@ mod dialect_helppet;
 mod dialect_parentpilot;
 mod differential;
 mod freshness;
+mod front_ends;
 mod harness;
 mod invoice_documents;
 mod invoice_run;
@@ -65,4 +69,3 @@ mod sources;
 mod statements;
 mod store_commits;
 mod store_reads;
-mod year;

@@ -75,17 +75,16 @@ pub(crate) struct TestSandbox {
 }
 
 impl TestSandbox {
-    /// Serves a sandbox that tells its events to `forward_to`, or to nobody.
-    pub(crate) async fn start(forward_to: Option<&str>) -> Self {
+    /// Serves a sandbox that tells its events there.
+    pub(crate) async fn start(forward_to: Vec<Forward>) -> Self {
         Self::seeded(forward_to, None).await
     }
 
     /// The same, with ids that are a function of a seed and a counter.
-    pub(crate) async fn seeded(forward_to: Option<&str>, seed: Option<u64>) -> Self {
-        let forward = |url: &str| Forward { world: None, url: url.to_owned(), secret: WEBHOOK_SECRET.to_owned() };
+    pub(crate) async fn seeded(forward_to: Vec<Forward>, seed: Option<u64>) -> Self {
         let settings = sandbox::Settings {
             seed,
-            forward_to: forward_to.map(forward).into_iter().collect(),
+            forward_to,
             webhook_retries: [100, 300, 1000].map(Duration::from_millis).to_vec(),
             ..sandbox::Settings::default()
         };
@@ -212,14 +211,14 @@ impl Shop {
     }
 
     async fn begin(database: Database, file: &str, more: fn(&mut Catalog)) -> Self {
-        let sandbox = Arc::new(TestSandbox::start(None).await);
+        let sandbox = Arc::new(TestSandbox::start(Vec::new()).await);
         let clock = TestClock::at("2026-03-02T09:00:00Z");
         Self::on(Arc::new(database), sandbox, clock, (file.to_owned(), more)).await
     }
 
     /// The shop of this tenant file from this time on, in which everything that is drawn is a function of the seed.
     pub(crate) async fn seeded(database: Database, file: &str, time: &str, seed: u64) -> Self {
-        let sandbox = Arc::new(TestSandbox::seeded(None, Some(seed)).await);
+        let sandbox = Arc::new(TestSandbox::seeded(Vec::new(), Some(seed)).await);
         let settings = (file.to_owned(), (|_| {}) as fn(&mut Catalog));
         Self::on(Arc::new(database), sandbox, TestClock::seeded(time, seed), settings).await
     }

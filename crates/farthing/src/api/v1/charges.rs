@@ -131,7 +131,7 @@ pub(in crate::api) struct ChargeView {
     /// Who pays.
     customer: String,
     /// How it came in.
-    #[schema(value_type = String, pattern = "^(charge|event|hold)$")]
+    #[schema(value_type = String, pattern = "^(charge|event|hold|recurring)$")]
     source: engine::Source,
     /// The hold it was taken from.
     #[serde(skip_serializing_if = "Option::is_none")]

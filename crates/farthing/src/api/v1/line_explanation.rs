@@ -143,8 +143,8 @@ pub(in crate::api) struct CommitmentExplanation {
 /// Something that was left to this invoice.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::api) struct CarriedPart {
-    /// `invoice`, `credit_note` or `payment`.
-    #[schema(pattern = "^(invoice|credit_note|payment)$")]
+    /// `invoice`, which left it or was taken back, `credit_note`, `payment`, or `refund`, which took it with it.
+    #[schema(pattern = "^(invoice|credit_note|payment|refund)$")]
     from: String,
     /// Its id.
     id: String,
@@ -538,6 +538,8 @@ async fn explain_carried(
         let minor = if entry.debit == engine::Account::Carried { minor } else { -minor };
         let (from, kind) = match entry.kind {
             engine::EntryKind::CreditNote => ("credit_note", Kind::CreditNote),
+            engine::EntryKind::InvoiceVoid => ("invoice", Kind::Invoice),
+            engine::EntryKind::Refund => ("refund", Kind::Refund),
             _ => ("payment", Kind::Payment),
         };
         let id = PublicId { kind, shard_key: row.shard_key, id: entry.cause }.to_string();

@@ -19,6 +19,7 @@ pub(super) mod payment_methods;
 pub(super) mod payments;
 pub(super) mod plans;
 pub(super) mod purchases;
+pub(super) mod recurring_charges;
 pub(super) mod subscriptions;
 pub(super) mod test_clock;
 pub(super) mod usage;

@@ -98,6 +98,12 @@ pub(in crate::api) struct RefundView {
     forgiven: String,
     /// What these three are in.
     asset: String,
+    /// What of it the customer had to its credit, because an invoice was paid twice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credit: Option<String>,
+    /// What of it was tax, where it was paid for an invoice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tax: Option<String>,
     /// When it was asked for.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
@@ -159,9 +165,11 @@ impl RefundView {
     fn of(row: &PaymentRow, refund: &Refund) -> Self {
         let currency = &row.payment.amount.currency;
         let asset = row.payment.purpose.purchase().map_or(currency, |purchase| &purchase.asset);
+        let money = |minor| major(&Money { minor, currency: currency.clone() });
+        let some = |minor: i64| (minor != 0).then(|| money(minor));
         Self {
             id: PublicId { kind: Kind::Refund, shard_key: row.shard_key, id: refund.id }.to_string(),
-            amount: major(&Money { minor: refund.minor, currency: currency.clone() }),
+            amount: money(refund.minor),
             currency: currency.to_string(),
             state: refund.progress,
             failure: refund.failure.as_ref().map(FailureView::of),
@@ -169,6 +177,8 @@ impl RefundView {
             owed: refund.owed.to_string(),
             forgiven: refund.forgiven.to_string(),
             asset: asset.to_string(),
+            credit: some(refund.credit),
+            tax: some(refund.tax),
             created_at: refund.created_at,
         }
     }

@@ -110,7 +110,7 @@ impl EntryView {
             EntryKind::Charge | EntryKind::Repricing => Kind::Charge,
             EntryKind::Grant | EntryKind::Repayment | EntryKind::Expiry | EntryKind::Void => Kind::Grant,
             EntryKind::Refund => Kind::Refund,
-            EntryKind::Invoice => Kind::Invoice,
+            EntryKind::Invoice | EntryKind::InvoiceVoid => Kind::Invoice,
             EntryKind::InvoicePayment => Kind::Payment,
             EntryKind::CreditNote => Kind::CreditNote,
         };

@@ -154,6 +154,7 @@ fn refused(refusal: &Refusal) -> Response {
         | Refusal::PaymentRequired { .. } => (StatusCode::PAYMENT_REQUIRED, refusal.to_string()),
         Refusal::LimitExceeded { .. } => (StatusCode::TOO_MANY_REQUESTS, refusal.to_string()),
         Refusal::UnknownGrant
+        | Refusal::UnknownRecurringCharge
         | Refusal::UnknownHold
         | Refusal::UnknownPayment
         | Refusal::UnknownRefund
@@ -169,6 +170,7 @@ fn refused(refusal: &Refusal) -> Response {
         | Refusal::OperationKeyReused
         | Refusal::TooManyGrants { .. }
         | Refusal::TooManyHolds { .. }
+        | Refusal::TooManyRecurringCharges { .. }
         | Refusal::TooManyRefunds { .. }
         | Refusal::TooManyPendingLines { .. }
         | Refusal::AlreadySubscribed

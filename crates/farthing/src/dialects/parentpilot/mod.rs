@@ -174,6 +174,7 @@ fn refused(refusal: &Refusal, words: &str) -> Response {
         | Refusal::NoPaymentMethod
         | Refusal::PaymentRequired { .. } => (StatusCode::PAYMENT_REQUIRED, words),
         Refusal::UnknownGrant
+        | Refusal::UnknownRecurringCharge
         | Refusal::UnknownHold
         | Refusal::UnknownPayment
         | Refusal::UnknownPaymentMethod
@@ -182,6 +183,7 @@ fn refused(refusal: &Refusal, words: &str) -> Response {
         Refusal::HoldEnded
         | Refusal::TooManyGrants { .. }
         | Refusal::TooManyHolds { .. }
+        | Refusal::TooManyRecurringCharges { .. }
         | Refusal::TooManyRefunds { .. }
         | Refusal::TooManyPendingLines { .. }
         | Refusal::ProviderSubscription { .. }

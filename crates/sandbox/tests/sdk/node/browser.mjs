@@ -1,29 +1,15 @@
 // Pages of a shop in a headless Chromium, with the sandbox's stripe.js: the Card Element and the Payment Element.
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { tmpdir } from "node:os";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { browser, client, sandbox, serve, step } from "./kit.mjs";
+import { CARDS, answerBank, browser, client, compile, fill, sandbox, serve, step, stripeJs } from "./kit.mjs";
 
 const WORLD = "stripejs";
 const stripe = client(WORLD);
-const CARDS = {
-  good: "4242424242424242",
-  asks: "4000002760003184",
-  asksOnce: "4000002500003155",
-  declined: "4000000000000002",
-  wrong: "4242424242424241",
-};
 
 const NO_REDIRECTS = { enabled: true, allow_redirects: "never" };
 
-// The page is written in TypeScript against Stripe's types: it must compile before it runs.
-const built = mkdtempSync(join(tmpdir(), "sandbox-page-"));
-const compiler = createRequire(import.meta.url).resolve("typescript/package.json").replace("package.json", "bin/tsc");
-execFileSync(process.execPath, [compiler, "--project", "tsconfig.json", "--outDir", built], { stdio: "inherit" });
-
+const built = compile("tsconfig.json");
 const imports = { imports: { "@stripe/stripe-js": "/stripe-js.mjs" } };
 const html = (origin) => `<!doctype html><html lang="en"><meta charset="utf-8"><title>Shop</title>
 <script src="${origin}/v3/stripe.js"></script>
@@ -35,7 +21,7 @@ const files = {
   "/elsewhere": ["text/html", html(sandbox.origin.replace("127.0.0.1", "localhost"))],
   "/thanks": ["text/html", "<!doctype html><title>Thanks</title>Thank you"],
   "/page.js": ["text/javascript", readFileSync(join(built, "page.js"))],
-  "/stripe-js.mjs": ["text/javascript", readFileSync("node_modules/@stripe/stripe-js/dist/index.mjs")],
+  "/stripe-js.mjs": ["text/javascript", stripeJs()],
 };
 const shop = await serve((request, response) => {
   const [type, body] = files[new URL(request.url, "http://shop").pathname] ?? [];
@@ -52,20 +38,11 @@ async function open(query, path = "/") {
   return page;
 }
 
-async function fill(page, number, { expiry = "1234", cvc = "123", postal = "12345" } = {}) {
-  const frame = page.frameLocator("#element iframe");
-  await frame.getByLabel("Card number").pressSequentially(number);
-  await frame.getByLabel("Expiration date").fill(expiry);
-  await frame.getByLabel("Security code").fill(cvc);
-  await frame.getByLabel("Postal code").fill(postal);
-}
-
 /** Presses the button, answers 3-D Secure if asked to, and gives what the page got. */
 async function pay(page, answer) {
   await page.getByRole("button", { name: "Pay" }).click();
   if (answer) {
-    const bank = page.frameLocator('iframe[name="__privateStripeFrame-3ds"]');
-    await bank.getByRole("button", { name: answer }).click();
+    await answerBank(page, answer);
   }
   await page.waitForFunction(() => document.querySelector("#result").textContent);
   const { outcome, messages } = JSON.parse(await page.locator("#result").textContent());
@@ -190,8 +167,7 @@ await step("a payment that always comes back by its return_url", async () => {
   const page = await open({ with: "payment", do: "always", secret: made.client_secret });
   await fill(page, CARDS.asks);
   await page.getByRole("button", { name: "Pay" }).click();
-  const bank = page.frameLocator('iframe[name="__privateStripeFrame-3ds"]');
-  await bank.getByRole("button", { name: "Complete authentication" }).click();
+  await answerBank(page, "Complete authentication");
   await page.waitForURL(/thanks/);
   const query = new URL(page.url()).searchParams;
   assert.equal(query.get("payment_intent"), made.id);
@@ -207,8 +183,7 @@ await step("an action that the page handles later", async () => {
   assert.equal((await pay(page)).paymentIntent.status, "requires_action");
   await page.close();
   page = await open({ do: "next", secret: made.client_secret });
-  const bank = page.frameLocator('iframe[name="__privateStripeFrame-3ds"]');
-  await bank.getByRole("button", { name: "Complete authentication" }).click();
+  await answerBank(page, "Complete authentication");
   await page.waitForFunction(() => document.querySelector("#result").textContent);
   const { outcome } = JSON.parse(await page.locator("#result").textContent());
   assert.equal(outcome.paymentIntent.status, "succeeded");
@@ -221,8 +196,7 @@ await step("an action of a server that knows the sandbox by another name than th
   });
   assert.equal(made.status, "requires_action");
   const page = await open({ do: "next", secret: made.client_secret }, "/elsewhere");
-  const bank = page.frameLocator('iframe[name="__privateStripeFrame-3ds"]');
-  await bank.getByRole("button", { name: "Complete authentication" }).click();
+  await answerBank(page, "Complete authentication");
   await page.waitForFunction(() => document.querySelector("#result").textContent);
   assert.equal((await stripe.paymentIntents.retrieve(made.id)).status, "succeeded");
   await page.close();

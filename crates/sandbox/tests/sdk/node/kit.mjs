@@ -1,11 +1,26 @@
-// What the runs share: a client of a world, a receiver of webhooks, a browser, and how a step is told.
+// What the runs share: a client of a world, a receiver of webhooks, a browser and what a buyer does in it, and how a step is
+// told.
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { once } from "node:events";
+import { mkdtempSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 import Stripe from "stripe";
 
 export const sandbox = new URL(process.env.SANDBOX);
+
+export const CARDS = {
+  good: "4242424242424242",
+  asks: "4000002760003184",
+  asksOnce: "4000002500003155",
+  declined: "4000000000000002",
+  wrong: "4242424242424241",
+};
 
 /** Stripe's own client, pointed at a world of the sandbox. */
 export function client(world, options = {}) {
@@ -84,4 +99,32 @@ export function browser() {
       "--disable-component-update", "--disable-sync",
     ],
   });
+}
+
+/** Compiles pages, which are written in TypeScript against Stripe's types, into a folder; fails where they do not fit. */
+export function compile(project) {
+  const folder = mkdtempSync(join(tmpdir(), "sandbox-pages-"));
+  const compiler = createRequire(import.meta.url).resolve("typescript/package.json").replace("package.json", "bin/tsc");
+  execFileSync(process.execPath, [compiler, "--project", project, "--outDir", folder], { stdio: "inherit" });
+  return folder;
+}
+
+/** Stripe's own loader, as pages import it. */
+export function stripeJs() {
+  return readFileSync(fileURLToPath(import.meta.resolve("@stripe/stripe-js/dist/index.mjs")));
+}
+
+/** Fills in the fields of a card, in the frame of an element. */
+export async function fill(page, number, { expiry = "1234", cvc = "123", postal = "12345" } = {}) {
+  const frame = page.frameLocator("#element iframe");
+  await frame.getByLabel("Card number").pressSequentially(number);
+  await frame.getByLabel("Expiration date").fill(expiry);
+  await frame.getByLabel("Security code").fill(cvc);
+  await frame.getByLabel("Postal code").fill(postal);
+}
+
+/** Answers what the bank asks, in the frame of 3-D Secure. */
+export async function answerBank(page, button) {
+  const bank = page.frameLocator('iframe[name="__privateStripeFrame-3ds"]');
+  await bank.getByRole("button", { name: button }).click();
 }
