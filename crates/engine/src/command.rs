@@ -13,13 +13,13 @@ use crate::charge::ChargeRequest;
 use crate::customer::Status;
 use crate::grant::GrantKind;
 use crate::money::Micros;
+use crate::one_time::OneTimeRequest;
 use crate::payer::PayerChange;
 use crate::payment::PaymentStep;
 use crate::purchase::PurchaseRequest;
 use crate::recurring_charge::RecurringChargeRequest;
 use crate::report::{Failure, SubscriptionReport};
 use crate::subscription::{SubscribeRequest, SubscriptionStep};
-use crate::usage_payment::UsagePaymentRequest;
 
 /// What is asked of one customer's state.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -71,8 +71,8 @@ pub enum Command {
     },
     /// Buy a pack.
     Purchase(PurchaseRequest),
-    /// Pay for usage beyond what the plan includes.
-    PayUsage(UsagePaymentRequest),
+    /// Collect a sum once, for what the product itself delivers.
+    CollectOnce(OneTimeRequest),
     /// Move a payment on.
     StepPayment {
         /// Which.

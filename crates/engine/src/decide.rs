@@ -111,7 +111,7 @@ impl Draft<'_> {
             Command::BeginRecurringCharge(request) => self.begin_recurring_charge(request)?,
             Command::EndRecurringCharge { recurring_charge } => self.end_recurring_charge(*recurring_charge)?,
             Command::Purchase(request) => self.purchase(request)?,
-            Command::PayUsage(request) => self.pay_usage(request)?,
+            Command::CollectOnce(request) => self.collect_once(request)?,
             Command::StepPayment { payment: id, step } => {
                 let payment = documents.payment.filter(|payment| payment.id == *id).ok_or(Refusal::UnknownPayment)?;
                 self.step_payment(payment, step)?;

@@ -170,6 +170,16 @@ pub fn may_spend(catalog: &Catalog, customer: &Customer, amount: Micros, now: Ti
 }
 
 impl Feature {
+    /// How much of so much use is above what it says is included; nothing where it does not say how much.
+    ///
+    /// # Errors
+    /// `AmountOutOfRange` where it does not fit.
+    pub fn excess(&self, used: Micros) -> Result<Micros, Refusal> {
+        let Self::Number(number) = self else { return Ok(Micros::ZERO) };
+        let included = number.checked_mul(Micros::ONE.get()).ok_or(Refusal::AmountOutOfRange)?;
+        Ok(used.minus(Micros::new(included.max(0)))?.max(Micros::ZERO))
+    }
+
     /// Whether it is there, and, where it says how many, whether there are as many.
     #[must_use]
     pub fn allows(&self, wanted: Micros) -> bool {
@@ -454,4 +464,26 @@ fn crossed(before: Micros, after: Micros, limit: Micros) -> impl Iterator<Item =
         let at = i128::from(limit.get()) * i128::from(*threshold);
         percent(before) < at && at <= percent(after)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_above_a_feature_is_told() {
+        let used = |quantity: i64| Micros::new(quantity * 1_000_000);
+        for (feature, quantity, over) in [
+            (Feature::Number(100), 99, 0),
+            (Feature::Number(100), 100, 0),
+            (Feature::Number(100), 130, 30),
+            (Feature::Number(0), 5, 5),
+            (Feature::Number(-1), 5, 5),
+            (Feature::Text("unlimited".into()), 1_000_000, 0),
+            (Feature::Flag(true), 5, 0),
+        ] {
+            assert_eq!(feature.excess(used(quantity)), Ok(used(over)), "{feature:?}");
+        }
+        assert_eq!(Feature::Number(i64::MAX).excess(used(1)), Err(Refusal::AmountOutOfRange));
+    }
 }

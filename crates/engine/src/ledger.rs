@@ -81,6 +81,8 @@ pub enum EntryKind {
     Void,
     /// A volume price got cheaper and gave back.
     Repricing,
+    /// Something was sold and paid at once, without an invoice.
+    Sale,
     /// What was paid for value went back, or was to go back and did not.
     Refund,
     /// An invoice was made.
@@ -95,13 +97,14 @@ pub enum EntryKind {
 
 impl EntryKind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Charge,
         Self::Grant,
         Self::Repayment,
         Self::Expiry,
         Self::Void,
         Self::Repricing,
+        Self::Sale,
         Self::Refund,
         Self::Invoice,
         Self::InvoiceVoid,
@@ -119,6 +122,7 @@ impl EntryKind {
             Self::Expiry => "expiry",
             Self::Void => "void",
             Self::Repricing => "repricing",
+            Self::Sale => "sale",
             Self::Refund => "refund",
             Self::Invoice => "invoice",
             Self::InvoiceVoid => "invoice_void",

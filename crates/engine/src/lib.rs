@@ -24,6 +24,7 @@ pub mod invoice;
 pub mod ledger;
 pub mod money;
 pub mod notice;
+pub mod one_time;
 pub mod payer;
 pub mod payment;
 pub mod period;
@@ -43,7 +44,6 @@ pub mod report;
 pub mod subscription;
 pub mod tax;
 pub mod top_up;
-pub mod usage_payment;
 pub mod wallet;
 
 pub use billing::{Billing, InvoiceStep, ItemRequest, UsageInvoices};
@@ -65,6 +65,7 @@ pub use invoice::{CreditNote, Invoice, InvoiceChange, InvoiceState, Line, LineKi
 pub use ledger::{Account, Entry, EntryKind};
 pub use money::{Asset, Micros, Money, Rounding};
 pub use notice::{Notice, NoticeRecord};
+pub use one_time::{OneTime, OneTimeRequest};
 pub use payer::{Payer, PayerChange};
 pub use payment::{Collection, FeePayment, Heard, Payment, PaymentState, PaymentStep, Purpose};
 pub use period::{Interval, IntervalUnit, Period};
@@ -83,4 +84,3 @@ pub use subscription::{
 };
 pub use tax::TaxRate;
 pub use top_up::{TopUp, TopUpSettings};
-pub use usage_payment::UsagePaymentRequest;

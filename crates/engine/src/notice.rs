@@ -189,7 +189,7 @@ impl Draft<'_> {
 
     /// Adds what became of a payment for something that was bought. What became of invoices is said of them.
     pub(crate) fn notice_payment(&mut self, before: &Payment, after: &Payment) {
-        if !matches!(after.purpose, Purpose::Purchase(_) | Purpose::Usage) {
+        if !matches!(after.purpose, Purpose::Purchase(_) | Purpose::OneTime(_)) {
             return;
         }
         if after.state == PaymentState::Paid && before.state != PaymentState::Paid {

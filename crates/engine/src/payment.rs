@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::dunning::InvoicePayment;
 use crate::effect::Effect;
 use crate::money::Money;
+use crate::one_time::OneTime;
 use crate::purchase::Purchase;
 use crate::refund::Refund;
 use crate::refusal::Refusal;
@@ -76,10 +77,10 @@ pub enum Purpose {
     Purchase(Purchase),
     /// An invoice.
     Invoice(InvoicePayment),
+    /// What the product itself delivers.
+    OneTime(OneTime),
     /// The fee of a subscription, which the provider collects by an invoice of its own.
     Subscription(FeePayment),
-    /// Usage beyond what the customer's plan includes: it begins to count anew.
-    Usage,
 }
 
 impl Purpose {
@@ -88,7 +89,7 @@ impl Purpose {
     pub const fn purchase(&self) -> Option<&Purchase> {
         match self {
             Self::Purchase(purchase) => Some(purchase),
-            Self::Invoice(_) | Self::Subscription(_) | Self::Usage => None,
+            Self::Invoice(_) | Self::OneTime(_) | Self::Subscription(_) => None,
         }
     }
 }
@@ -250,7 +251,7 @@ impl Draft<'_> {
             Purpose::Purchase(purchase) => self.note_top_up(known.state, &payment, purchase),
             Purpose::Invoice(purpose) => self.note_invoice_payment(known.state, &payment, purpose)?,
             // How the subscription stands is said of it, and not of its payments.
-            Purpose::Subscription(_) | Purpose::Usage => {}
+            Purpose::OneTime(_) | Purpose::Subscription(_) => {}
         }
         self.notice_payment(known, &payment);
         self.decision.payments.push(payment);
@@ -305,7 +306,7 @@ impl Draft<'_> {
             match &mut payment.purpose {
                 Purpose::Purchase(purchase) => self.deliver(payment.id, purchase)?,
                 Purpose::Subscription(fee) => self.book_fee((payment.id, &payment.amount), fee)?,
-                Purpose::Usage => self.book_usage_payment(payment)?,
+                Purpose::OneTime(one_time) => self.book_one_time((payment.id, &payment.amount), one_time)?,
                 Purpose::Invoice(purpose) => self.invoice_paid((payment.id, &payment.amount), purpose)?,
             }
         } else if report.failure.is_some() || open {

@@ -288,7 +288,7 @@ impl Draft<'_> {
     ) -> Result<(), Refusal> {
         let currency = payment.amount.currency.clone();
         let (excess, tax) = match &payment.purpose {
-            Purpose::Purchase(_) | Purpose::Usage => (0, 0),
+            Purpose::Purchase(_) | Purpose::OneTime(_) => (0, 0),
             Purpose::Invoice(purpose) => (purpose.excess, purpose.tax),
             Purpose::Subscription(fee) => (0, fee.tax),
         };

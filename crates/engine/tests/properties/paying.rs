@@ -9,8 +9,8 @@ use engine::report::{
     RefundReport,
 };
 use engine::{
-    Asset, Collection, CollectionRequest, Command, Heard, Micros, Money, Pack, PayerChange, Payment, PaymentStep,
-    PurchaseRequest, TopUpSettings, UsagePaymentRequest,
+    Asset, Collection, CollectionRequest, Command, Heard, Micros, Money, OneTime, OneTimeRequest, Pack, PayerChange,
+    Payment, PaymentStep, PurchaseRequest, TopUpSettings,
 };
 use jiff::{SignedDuration, Timestamp};
 use proptest::collection::vec;
@@ -29,6 +29,10 @@ pub(crate) enum Paying {
     Buy {
         pack: usize,
         quantity: u32,
+        on_file: bool,
+    },
+    Collect {
+        minor: i64,
         on_file: bool,
     },
     Report {
@@ -75,6 +79,14 @@ pub(crate) struct Said {
 
 const PACKS: [&str; 3] = ["usd", "tokens", "yen"];
 
+fn collection(on_file: bool) -> CollectionRequest {
+    if on_file {
+        CollectionRequest::OnFile(None)
+    } else {
+        CollectionRequest::By(Collection::OnSession { save_method: false })
+    }
+}
+
 impl Paying {
     /// The command, where there is something for it to happen to.
     pub(crate) fn command(
@@ -96,9 +108,20 @@ impl Paying {
                     Some(pack) => {
                         Command::Purchase(PurchaseRequest { id, pack: Arc::from(*pack), quantity, collection })
                     }
-                    None => Command::PayUsage(UsagePaymentRequest { id, minor: i64::from(quantity) * 100, collection }),
+                    None => Command::CollectOnce(OneTimeRequest {
+                        id,
+                        amount: Money { minor: i64::from(quantity) * 100, currency: Asset::new("USD") },
+                        one_time: OneTime { description: "Usage".into(), metadata: BTreeMap::new(), for_usage: true },
+                        collection,
+                    }),
                 }
             }
+            Self::Collect { minor, on_file } => Command::CollectOnce(OneTimeRequest {
+                id: Uuid::from_u128(id),
+                amount: Money { minor, currency: Asset::new("USD") },
+                one_time: OneTime { description: "Once".into(), metadata: BTreeMap::new(), for_usage: false },
+                collection: collection(on_file),
+            }),
             Self::Report { payment, heard, said } => {
                 let payment = find(payment)?;
                 step(payment, PaymentStep::Report(heard, Box::new(said.of(payment))))
@@ -227,14 +250,6 @@ fn said() -> impl Strategy<Value = Said> {
         .prop_map(|(progress, wrong, failure, refunds, dispute)| Said { progress, wrong, failure, refunds, dispute })
 }
 
-fn collection(on_file: bool) -> CollectionRequest {
-    if on_file {
-        CollectionRequest::OnFile(None)
-    } else {
-        CollectionRequest::By(Collection::OnSession { save_method: false })
-    }
-}
-
 pub(crate) fn paying() -> impl Strategy<Value = Paying> {
     let index = any::<Index>;
     let heard = prop_oneof![6 => Just(Heard::Made), 1 => Just(Heard::Asked), 2 => Just(Heard::Told)];
@@ -242,6 +257,7 @@ pub(crate) fn paying() -> impl Strategy<Value = Paying> {
     prop_oneof![
         4 => (0..=PACKS.len(), 1..4_u32, prop::bool::weighted(0.3))
             .prop_map(|(pack, quantity, on_file)| Paying::Buy { pack, quantity, on_file }),
+        1 => (0..5000_i64, any::<bool>()).prop_map(|(minor, on_file)| Paying::Collect { minor, on_file }),
         12 => (index(), heard, said()).prop_map(|(payment, heard, said)| Paying::Report { payment, heard, said }),
         1 => index().prop_map(Paying::Fail),
         1 => index().prop_map(Paying::Cancel),

@@ -1,6 +1,7 @@
 //! The part of the stories that is about payments: what is bought, what the provider says of it, what goes back, the
 //! payment methods and the automatic top-up. A story calls its payments and refunds by names.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use engine::payer::Payer;
@@ -10,9 +11,9 @@ use engine::report::{
     RefundReport,
 };
 use engine::{
-    Asset, Collection, CollectionRequest, Command, Documents, Effect, EffectRecord, Ending, Heard, Micros, Money, Pack,
-    PayerChange, Payment, PaymentStep, PurchaseRequest, Refund, SpentPolicy, TopUpSettings, UsagePaymentRequest,
-    decide_documents,
+    Asset, Collection, CollectionRequest, Command, Documents, Effect, EffectRecord, Ending, Heard, Micros, Money,
+    OneTime, OneTimeRequest, Pack, PayerChange, Payment, PaymentStep, PurchaseRequest, Refund, SpentPolicy,
+    TopUpSettings, decide_documents,
 };
 use uuid::Uuid;
 
@@ -61,9 +62,14 @@ impl Story {
                 quantity: words.option("quantity", number)?.unwrap_or(1),
                 collection: collection(words),
             }),
-            ["pay", "usage", name, amount] => Command::PayUsage(UsagePaymentRequest {
+            ["collect", name, amount, currency, description, ..] => Command::CollectOnce(OneTimeRequest {
                 id: self.id(name),
-                minor: read_money(amount, &Asset::new("USD"))?.minor,
+                amount: read_money(amount, &Asset::new(currency))?,
+                one_time: OneTime {
+                    description: Arc::from(*description),
+                    metadata: BTreeMap::new(),
+                    for_usage: words.options.contains_key("usage"),
+                },
                 collection: collection(words),
             }),
             ["provider", "subscription", ..] => return self.bill(operation, words),

@@ -86,7 +86,7 @@ impl Sums {
             "charge" if booked.debit == "promotions" => add(&mut self.usage_allowance, revenue)?,
             "charge" => add(self.usage_of(grant), revenue)?,
             // A fee that the provider collects by an invoice of its own is sold when it is paid.
-            "invoice" | "invoice_void" | "invoice_payment" => add(&mut self.invoiced, revenue)?,
+            "invoice" | "invoice_void" | "invoice_payment" | "sale" => add(&mut self.invoiced, revenue)?,
             "credit_note" => add(&mut self.credited, -revenue)?,
             "refund" => add(&mut self.refunded, -revenue)?,
             _ => add(&mut self.given_back, -revenue)?,

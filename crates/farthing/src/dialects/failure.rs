@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use axum::response::{IntoResponse, Response};
 use engine::Refusal;
 use engine::report::Failure as ProviderFailure;
+use serde::Deserialize;
 
 use super::Dialect;
 use super::fields::Invalid;
@@ -42,6 +43,18 @@ pub(super) enum Failure {
     NotFound,
     /// The path does not take this method.
     MethodNotAllowed,
+}
+
+impl Failure {
+    /// Why the provider refused an effect, as the outbox keeps it.
+    pub(super) fn of_effect(result: Option<&str>) -> Self {
+        #[derive(Deserialize)]
+        struct Kept {
+            failure: ProviderFailure,
+        }
+        let kept: Option<Kept> = result.and_then(|text| serde_json::from_str(text).ok());
+        kept.map_or(Self::ProviderUnavailable, |kept| Self::Declined(kept.failure))
+    }
 }
 
 impl From<IdentityError> for Failure {

@@ -241,6 +241,53 @@ impl<'b> Fields<'b> {
         Some(number)
     }
 
+    /// A decimal number of at least nothing, where there is one, exactly as it is written.
+    pub(super) fn decimal(&mut self, name: &str) -> Option<Decimal> {
+        let raw = self.present(name)?;
+        let text = serde_json::from_str::<String>(raw.get()).unwrap_or_else(|_| raw.get().to_owned());
+        let Ok(number) = engine::money::parse_decimal(text.trim()) else {
+            let words = "Input should be a valid number, with no more digits than can be kept";
+            self.refuse(name, "decimal_parsing", words);
+            return None;
+        };
+        if number.is_sign_negative() && !number.is_zero() {
+            self.refuse(name, "greater_than_equal", "Input should be greater than or equal to 0");
+            return None;
+        }
+        Some(number)
+    }
+
+    /// An object of texts, where there is one: at most so many, with names and texts of at most so many characters.
+    pub(super) fn texts(
+        &mut self,
+        name: &str,
+        (most, names, texts): (usize, usize, usize),
+    ) -> BTreeMap<String, String> {
+        if self.present(name).is_none() {
+            return BTreeMap::new();
+        }
+        let read = self.object(name, |below| {
+            let members: Vec<String> = below.members.keys().cloned().collect();
+            let mut found = BTreeMap::new();
+            for member in members {
+                // A name with brackets in it would be another name where it is kept.
+                if member.is_empty() || member.chars().count() > names || member.contains(['[', ']', '\0']) {
+                    let words = format!("Value error, a name has 1 to {names} characters, no brackets among them");
+                    below.refuse(&member, "value_error", words);
+                    continue;
+                }
+                let text = below.required_text(&member, 0..=texts);
+                found.extend(text.map(|text| (member, text)));
+            }
+            found
+        });
+        let read = read.unwrap_or_default();
+        if read.len() > most {
+            self.refuse(name, "too_long", format!("Dictionary should have at most {most} items"));
+        }
+        read
+    }
+
     /// `true` or `false`, where it is said.
     pub(super) fn flag(&mut self, name: &str) -> Option<bool> {
         let raw = self.present(name)?;

@@ -11,6 +11,7 @@ mod fields;
 mod helppet;
 mod parentpilot;
 mod schema;
+mod speech;
 mod spoken;
 
 use std::marker::PhantomData;
@@ -53,6 +54,7 @@ pub fn router(app: &Arc<App>, inbound: &Inbound) -> Router<Arc<App>> {
             Some(config::Dialect::Ciris(settings)) => router.merge(ciris::router(spoken, settings.clone())),
             Some(config::Dialect::Helppet(settings)) => router.merge(helppet::router(spoken, settings.clone())),
             Some(config::Dialect::Parentpilot(settings)) => router.merge(parentpilot::router(spoken, settings.clone())),
+            Some(config::Dialect::Speech(settings)) => router.merge(speech::router(spoken, settings.clone())),
         };
     }
     router
@@ -67,6 +69,7 @@ pub fn documents(app: &App) -> Vec<((&'static str, &'static str), OpenApi)> {
             config::Dialect::Ciris(_) => ("/openapi/ciris.json", ciris::document()),
             config::Dialect::Helppet(_) => ("/openapi/helppet.json", helppet::document()),
             config::Dialect::Parentpilot(_) => ("/openapi/parentpilot.json", parentpilot::document()),
+            config::Dialect::Speech(_) => ("/openapi/speech.json", speech::document()),
         };
         ((dialect.name(), path), document)
     });

@@ -47,6 +47,13 @@ impl Shape {
         Self(self.0.property(name, integer(least)))
     }
 
+    /// A number of at least nothing, which may be left out.
+    pub(super) fn optional_number(self, name: &str) -> Self {
+        let mut schema = ObjectBuilder::new().schema_type(Type::Number).build();
+        schema.minimum = Some(utoipa::Number::from(0_isize));
+        Self(self.0.property(name, schema))
+    }
+
     /// `true` or `false`, which may be left out.
     pub(super) fn flag(self, name: &str) -> Self {
         Self(self.0.property(name, ObjectBuilder::new().schema_type(Type::Boolean)))

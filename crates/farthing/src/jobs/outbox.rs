@@ -1,6 +1,7 @@
 //! The outbox: effects that are due are done at the provider, each under the key that is its own id. Whatever happens in
 //! between, the next attempt asks with the same key and hears what the first one did.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use engine::id::Kind;
@@ -240,8 +241,8 @@ fn new_payment(row: &EffectRow, payment: &Payment, customer: Arc<str>) -> NewPay
     let description = match &payment.purpose {
         Purpose::Purchase(purchase) if purchase.quantity == 1 => purchase.title.to_string(),
         Purpose::Purchase(purchase) => format!("{} x {}", purchase.quantity, purchase.title),
+        Purpose::OneTime(one_time) => one_time.description.to_string(),
         Purpose::Invoice(_) | Purpose::Subscription(_) => "Invoice".to_owned(),
-        Purpose::Usage => "Usage".to_owned(),
     };
     let collection = match &payment.collection {
         Collection::OnSession { save_method } => provider::Collection::OnSession { save_method: *save_method },
@@ -251,5 +252,9 @@ fn new_payment(row: &EffectRow, payment: &Payment, customer: Arc<str>) -> NewPay
         }
     };
     let id = PublicId { kind: Kind::Payment, shard_key: row.shard_key, id: payment.id }.to_string();
-    NewPayment { id, customer, amount: payment.amount.clone(), description, collection }
+    let metadata = match &payment.purpose {
+        Purpose::OneTime(one_time) => one_time.metadata.clone(),
+        Purpose::Purchase(_) | Purpose::Invoice(_) | Purpose::Subscription(_) => BTreeMap::new(),
+    };
+    NewPayment { id, customer, amount: payment.amount.clone(), description, metadata, collection }
 }

@@ -6,6 +6,7 @@
 
 pub mod stripe;
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -264,6 +265,8 @@ pub struct NewPayment {
     pub amount: Money,
     /// What for, as the customer reads it.
     pub description: String,
+    /// The caller's own notes, kept beside our id.
+    pub metadata: BTreeMap<String, String>,
     /// How it is collected.
     pub collection: Collection,
 }

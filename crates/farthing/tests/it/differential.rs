@@ -305,7 +305,7 @@ fn kind(command: &Command) -> &'static str {
         Command::SettleHold { .. } => "settle hold",
         Command::ReleaseHold { .. } => "release hold",
         Command::BeginRecurringCharge(_) | Command::EndRecurringCharge { .. } => "recurring charge",
-        Command::Purchase(_) | Command::PayUsage(_) | Command::StepPayment { .. } | Command::ChangePayer(_) => {
+        Command::Purchase(_) | Command::CollectOnce(_) | Command::StepPayment { .. } | Command::ChangePayer(_) => {
             "collecting"
         }
         Command::Subscribe(_)

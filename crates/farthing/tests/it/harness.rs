@@ -119,10 +119,11 @@ secret_env = "ACME_JWT_SECRET"
 "#;
 
 /// The tenant files of the products whose own APIs are spoken.
-pub(crate) const PRODUCTS: [&str; 3] = [
+pub(crate) const PRODUCTS: [&str; 4] = [
     include_str!("../../../../examples/ciris.toml"),
     include_str!("../../../../examples/helppet.toml"),
     include_str!("../../../../examples/parentpilot.toml"),
+    include_str!("../../../../examples/speech.toml"),
 ];
 
 /// What signs the tokens of the product's users.

@@ -44,6 +44,7 @@ mod databases;
 mod dialect_ciris;
 mod dialect_helppet;
 mod dialect_parentpilot;
+mod dialect_speech;
 mod differential;
 mod freshness;
 mod front_ends;

@@ -137,6 +137,7 @@ fn order(customer: &Arc<str>, id: &str, collection: Collection) -> NewPayment {
         id: id.to_owned(),
         customer: customer.clone(),
         amount: Money { minor: 1999, currency: Asset::new("USD") },
+        metadata: std::collections::BTreeMap::new(),
         description: "1,000 credits".to_owned(),
         collection,
     }

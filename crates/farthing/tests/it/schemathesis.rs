@@ -4,12 +4,13 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use farthing::clock::Clock;
 use serde_json::json;
 use tokio::process::Command;
 
 use crate::books;
 use crate::databases::Database;
-use crate::harness::{TestApp, list, text};
+use crate::harness::{JWT_SECRET, TestApp, list, text};
 
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,\
                       response_schema_conformance,negative_data_rejection,unsupported_method,allow_header_conformance,\
@@ -120,8 +121,16 @@ async fn configure(app: &TestApp) -> String {
     configuration
 }
 
-/// Runs it on a served document, with these settings; everything that the document describes has to be tested and in order.
-async fn test_document(app: &TestApp, document: &str, settings: &str, checks: &str) {
+/// A token with these claims, good for a day.
+fn token(app: &TestApp, claims: &str) -> String {
+    let mut claims: serde_json::Value = serde_json::from_str(claims).expect("JSON");
+    claims["exp"] = (app.clock.now().as_second() + 86_400).into();
+    let secret = jsonwebtoken::EncodingKey::from_secret(JWT_SECRET.as_bytes());
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &secret).expect("a token")
+}
+
+/// Runs it on a served document, as the product's server and perhaps one of its users, with these settings; everything that the document describes has to be tested and in order.
+async fn test_document(app: &TestApp, document: &str, user: Option<&str>, settings: &str, checks: &str) {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(directory.path().join("schemathesis.toml"), settings).expect("a file");
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/bin/schemathesis");
@@ -131,6 +140,10 @@ async fn test_document(app: &TestApp, document: &str, settings: &str, checks: &s
         .current_dir(directory.path())
         .args(["run", &format!("http://{}{document}", app.address)])
         .args(["--header", &format!("X-API-Key: {}", app.admin_key)])
+        .args(
+            user.into_iter()
+                .flat_map(|user| ["--header".to_owned(), format!("Authorization: Bearer {}", token(app, user))]),
+        )
         .args(["--checks", checks, "--continue-on-failure"])
         .args(["--max-examples", "25", "--seed", "1", "--workers", "2"])
         // Its own made-up credentials beside the key would all be refused as conflicting.
@@ -154,7 +167,7 @@ async fn test_document(app: &TestApp, document: &str, settings: &str, checks: &s
 async fn the_api_is_what_its_document_says() {
     let (app, sandbox) = TestApp::with_sandbox(Database::sqlite().await, TENANT).await;
     let settings = configure(&app).await;
-    test_document(&app, "/openapi.json", &settings, CHECKS).await;
+    test_document(&app, "/openapi.json", None, &settings, CHECKS).await;
     sandbox.stop().await;
 }
 
@@ -162,11 +175,13 @@ async fn the_api_is_what_its_document_says() {
 const DIALECT_CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
                               response_schema_conformance,ignored_auth";
 
-/// The dialects: the tenant file of each, its document, and what names to ask for so that most requests get past the look-ups.
-const DIALECTS: [(&str, &str, &str); 3] = [
+/// The dialects: the tenant file of each, its document, the claims of the user who asks, where one has to, and what names to ask
+/// for so that most requests get past the look-ups.
+const DIALECTS: [(&str, &str, Option<&str>, &str); 4] = [
     (
         include_str!("../../../../examples/ciris.toml"),
         "/openapi/ciris.json",
+        None,
         r#"
 [dictionaries]
 providers = { values = ["oauth:google"] }
@@ -186,6 +201,7 @@ currencies = { values = ["USD"] }
     (
         include_str!("../../../../examples/helppet.toml"),
         "/openapi/helppet.json",
+        None,
         r#"
 [dictionaries]
 practices = { values = ["0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d", "11111111-2222-4333-8444-555555555555"] }
@@ -201,6 +217,7 @@ cards = { values = ["pm_card_visa", "pm_card_amex", "pm_card_chargeDeclined"] }
     (
         include_str!("../../../../examples/parentpilot.toml"),
         "/openapi/parentpilot.json",
+        None,
         r#"
 [dictionaries]
 users = { values = ["ann", "ben"] }
@@ -211,13 +228,33 @@ plans = { values = ["starter", "pro", "enterprise"] }
 "body.planId" = { dictionary = "plans", probability = 0.8 }
 "#,
     ),
+    (
+        include_str!("../../../../examples/speech.toml"),
+        "/openapi/speech.json",
+        Some(r#"{"sub": "jane@example.com"}"#),
+        r#"
+[dictionaries]
+prices = { values = ["price_1234567890", "price_basic_monthly"] }
+plans = { values = ["pro_monthly", "basic_monthly", "usage_based"] }
+cards = { values = ["pm_card_visa", "pm_card_chargeCustomerFail", "pm_card_chargeDeclined"] }
+services = { values = ["voice_call", "sms", "transcription", "custom_scenario", "api_call"] }
+months = { values = ["2026-03", "2026-02"] }
+
+[parameters]
+"body.price_id" = { dictionary = "prices", probability = 0.8 }
+"body.plan_name" = { dictionary = "plans", probability = 0.8 }
+"body.payment_method_id" = { dictionary = "cards", probability = 0.8 }
+"body.service_type" = { dictionary = "services", probability = 0.8 }
+"query.billing_period" = { dictionary = "months", probability = 0.5 }
+"#,
+    ),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_dialects_are_what_their_documents_say() {
-    for (tenant, document, settings) in DIALECTS {
+    for (tenant, document, user, settings) in DIALECTS {
         let (app, sandbox) = TestApp::with_sandbox(Database::sqlite().await, tenant).await;
-        test_document(&app, document, settings, DIALECT_CHECKS).await;
+        test_document(&app, document, user, settings, DIALECT_CHECKS).await;
         sandbox.stop().await;
     }
 }

@@ -103,7 +103,7 @@ async fn payments_of(app: &App, scope: &Scope, row: &BillingRow<Invoice>) -> Res
     let found = app.store.payments(scope, owner, Page { after: None, limit: PAYMENTS }).await?;
     let of_it = |found: &PaymentRow| match &found.payment.purpose {
         Purpose::Invoice(purpose) => purpose.invoice == row.value.id,
-        Purpose::Purchase(_) | Purpose::Subscription(_) | Purpose::Usage => false,
+        Purpose::Purchase(_) | Purpose::OneTime(_) | Purpose::Subscription(_) => false,
     };
     Ok(found.into_iter().filter(of_it).collect())
 }

@@ -132,17 +132,17 @@ impl PaymentView {
             purchase: payment.purpose.purchase().map(|_| public(Kind::Purchase, payment.id)),
             invoice: match &payment.purpose {
                 Purpose::Invoice(purpose) => Some(public(Kind::Invoice, purpose.invoice)),
-                Purpose::Purchase(_) | Purpose::Subscription(_) | Purpose::Usage => None,
+                Purpose::Purchase(_) | Purpose::OneTime(_) | Purpose::Subscription(_) => None,
             },
             subscription: match &payment.purpose {
                 Purpose::Subscription(fee) => Some(public(Kind::Subscription, fee.subscription)),
-                Purpose::Purchase(_) | Purpose::Invoice(_) | Purpose::Usage => None,
+                Purpose::Purchase(_) | Purpose::OneTime(_) | Purpose::Invoice(_) => None,
             },
             description: match &payment.purpose {
                 Purpose::Purchase(purchase) => purchase.title.to_string(),
+                Purpose::OneTime(one_time) => one_time.description.to_string(),
                 Purpose::Invoice(_) => "Invoice".to_owned(),
                 Purpose::Subscription(_) => "Subscription".to_owned(),
-                Purpose::Usage => "Usage".to_owned(),
             },
             amount: money(payment.amount.minor),
             currency: currency.to_string(),

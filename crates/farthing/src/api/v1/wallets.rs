@@ -111,7 +111,7 @@ impl EntryView {
             EntryKind::Grant | EntryKind::Repayment | EntryKind::Expiry | EntryKind::Void => Kind::Grant,
             EntryKind::Refund => Kind::Refund,
             EntryKind::Invoice | EntryKind::InvoiceVoid => Kind::Invoice,
-            EntryKind::InvoicePayment => Kind::Payment,
+            EntryKind::Sale | EntryKind::InvoicePayment => Kind::Payment,
             EntryKind::CreditNote => Kind::CreditNote,
         };
         let public = |kind, id| PublicId { kind, shard_key, id }.to_string();

@@ -3,6 +3,7 @@
 mod ciris;
 mod helppet;
 mod parentpilot;
+mod speech;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ pub use ciris::CirisSettings;
 pub use helppet::HelppetSettings;
 pub use parentpilot::ParentpilotSettings;
 pub(crate) use parentpilot::unit_price;
+pub use speech::{Service, SpeechSettings};
 
 /// The dialect that a tenant speaks. Its settings say which parts of the catalog are meant by its words, and nothing about
 /// money: that is the catalog's.
@@ -28,6 +30,8 @@ pub enum Dialect {
     Helppet(HelppetSettings),
     /// `/api/payments`: plans with a monthly limit, and payments for usage.
     Parentpilot(ParentpilotSettings),
+    /// `/payments`: plans, and the use of services, of the users of a product.
+    Speech(SpeechSettings),
 }
 
 impl Dialect {
@@ -38,6 +42,7 @@ impl Dialect {
             Self::Ciris(_) => "ciris",
             Self::Helppet(_) => "helppet",
             Self::Parentpilot(_) => "parentpilot",
+            Self::Speech(_) => "speech",
         }
     }
 }
@@ -58,10 +63,11 @@ enum Name {
     Ciris,
     Helppet,
     Parentpilot,
+    Speech,
 }
 
-const NAMES: [(&str, Name); 3] =
-    [("ciris", Name::Ciris), ("helppet", Name::Helppet), ("parentpilot", Name::Parentpilot)];
+const NAMES: [(&str, Name); 4] =
+    [("ciris", Name::Ciris), ("helppet", Name::Helppet), ("parentpilot", Name::Parentpilot), ("speech", Name::Speech)];
 
 /// Reads the dialect; what is asked for below is that dialect's alone.
 pub(crate) fn read_dialect(root: &mut Section<'_>, offer: Offer<'_>) -> Option<Dialect> {
@@ -71,6 +77,7 @@ pub(crate) fn read_dialect(root: &mut Section<'_>, offer: Offer<'_>) -> Option<D
         Name::Ciris => ciris::read_ciris(section, offer).map(Dialect::Ciris),
         Name::Helppet => Some(Dialect::Helppet(helppet::read_helppet(section))),
         Name::Parentpilot => parentpilot::read_parentpilot(section, &offer).map(Dialect::Parentpilot),
+        Name::Speech => Some(Dialect::Speech(speech::read_speech(section, &offer))),
     }
 }
 

@@ -1,11 +1,13 @@
 //! `[dialect]`, and numbers and names that come from the environment.
 
+use engine::Micros;
 use insta::assert_snapshot;
 
 use super::{START, mistakes};
 use crate::config::{Dialect, Tenant, parse};
 
 const CIRIS: &str = include_str!("../../../../../examples/ciris.toml");
+const SPEECH: &str = include_str!("../../../../../examples/speech.toml");
 
 /// The tenant of this text, in an environment that has these variables alone.
 fn in_environment(text: &str, variables: &[(&str, &str)]) -> Result<Tenant, String> {
@@ -79,4 +81,52 @@ fn a_dialect_names_what_there_is() {
     acme.toml:12:9: meter `tokens` has no price, so nothing could be bought for it; add one in a unit of its own, as in `unit = "credit"`
     acme.toml:13:8: unknown pack `uses` in [dialect]; there is none in the file
     "#);
+}
+
+#[test]
+fn services_name_what_there_is() {
+    let secret = ("SECRET_KEY", "a secret");
+    let tenant = in_environment(SPEECH, &[secret]).unwrap();
+    let Some(Dialect::Speech(settings)) = &tenant.dialect else { panic!("it speaks speech") };
+    let services: Vec<_> = settings.services.iter().map(|of| (&*of.meter, of.included.as_deref())).collect();
+    assert_eq!(
+        services,
+        [
+            ("voice_call", Some("voice_minutes")),
+            ("sms", Some("sms_messages")),
+            ("transcription", None),
+            ("custom_scenario", Some("custom_scenarios")),
+            ("api_call", None)
+        ]
+    );
+    assert_eq!((settings.usage_plan.as_deref(), settings.public_plans), (Some("usage_based"), false));
+    let wrong = SPEECH
+        .replace("meter = \"voice_call\"\nprice = \"voice_per_minute\"", "meter = \"voice_cal\"")
+        .replace("included = \"sms_messages\"", "included = \"sms_message\"")
+        .replace("usage_plan = \"usage_based\"", "usage_plan = \"usage\"");
+    assert_snapshot!(in_environment(&wrong, &[secret]).unwrap_err(), @"
+    ciris.toml:13:14: unknown plan `usage` in [dialect]; use one of `basic_monthly`, `enterprise_monthly`, `pro_monthly`, `usage_based`
+    ciris.toml:20:9: unknown meter `voice_cal` in service; did you mean `voice_call`?
+    ciris.toml:26:12: no plan has a feature `sms_message`; did you mean `sms_messages`?
+    ");
+}
+
+#[test]
+fn a_plan_says_the_same_number_wherever_it_says_it() {
+    let tenant = in_environment(SPEECH, &[("SECRET_KEY", "a secret")]).unwrap();
+    let Some(Dialect::Speech(settings)) = &tenant.dialect else { panic!("it speaks speech") };
+    let catalog = &tenant.catalog;
+    for plan in catalog.plans.sold() {
+        for service in settings.services.iter() {
+            let feature = service.included.as_ref().and_then(|name| plan.features.get(name));
+            let Some(engine::Feature::Number(included)) = feature else { continue };
+            let quantity = Micros::new(included * Micros::ONE.get());
+            let limit = plan.limits.iter().find(|limit| limit.meter == service.meter).unwrap();
+            assert_eq!((limit.amount, limit.hard), (quantity, false), "{} {}", plan.name, service.meter);
+            // What is given in money is so many uses at their price.
+            let allowance = plan.allowances.iter().find(|given| given.meters.contains(&service.meter)).unwrap();
+            let price = catalog.prices.iter().find(|price| price.prices(&service.meter)).unwrap();
+            assert_eq!(engine::rating::rate(price, Micros::ZERO, quantity), Ok(allowance.amount), "{}", service.meter);
+        }
+    }
 }

@@ -4,7 +4,9 @@ use axum::extract::State as FromState;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::Response;
 use engine::id::keyed_id;
-use engine::{Collection, CollectionRequest, Command, Effect, Payment, Purpose, Refusal, UsagePaymentRequest};
+use engine::{
+    Collection, CollectionRequest, Command, Effect, Money, OneTime, OneTimeRequest, Payment, Purpose, Refusal,
+};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::json;
@@ -124,7 +126,13 @@ async fn begin(
     let operation = key.map(|key| (keyed(key), fingerprint(&body.minor)));
     let id = operation.map_or_else(|| spoken.app.clock.new_id(), |(id, _)| id);
     let collection = CollectionRequest::By(Collection::OnSession { save_method: false });
-    let command = Command::PayUsage(UsagePaymentRequest { id, minor: body.minor, collection });
+    let one_time = OneTime {
+        description: "Usage".into(),
+        metadata: [("type".into(), "usage_payment".into())].into(),
+        for_usage: true,
+    };
+    let amount = Money { minor: body.minor, currency: spoken.tenant.catalog.currency.clone() };
+    let command = Command::CollectOnce(OneTimeRequest { id, amount, one_time, collection });
     let done = spoken.execute(&user.key, command, operation).await?;
     let makes_it = |effect: &Effect| matches!(effect, Effect::CreatePayment { payment } if *payment == id);
     spoken.wait_for(&user.key, &done, makes_it).await?;
@@ -167,7 +175,7 @@ pub(super) struct Past {
     /// In Stripe's words.
     status: &'static str,
     created: String,
-    description: Option<&'static str>,
+    description: Option<String>,
 }
 
 /// What a user has paid, or is to pay
@@ -210,9 +218,9 @@ fn told(payment: &Payment) -> Option<Past> {
         status: payment_status(payment.state),
         created: instant(payment.created_at),
         description: match &payment.purpose {
-            Purpose::Usage => Some("Usage"),
-            Purpose::Subscription(_) => Some("Subscription"),
-            Purpose::Invoice(_) => Some("Invoice"),
+            Purpose::OneTime(one_time) => Some(one_time.description.to_string()),
+            Purpose::Subscription(_) => Some("Subscription".to_owned()),
+            Purpose::Invoice(_) => Some("Invoice".to_owned()),
             Purpose::Purchase(_) => None,
         },
     })

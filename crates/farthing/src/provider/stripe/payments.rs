@@ -94,7 +94,7 @@ async fn make(
 }
 
 fn page_form(payment: &NewPayment, amount: i64, currency: &str) -> Form {
-    Form::new()
+    with_notes(payment)
         .with("mode", "payment")
         .with("ui_mode", "hosted_page")
         .with("customer", &payment.customer)
@@ -106,9 +106,15 @@ fn page_form(payment: &NewPayment, amount: i64, currency: &str) -> Form {
         .with(format!("payment_intent_data[metadata][{PAYMENT_KEY}]"), &payment.id)
 }
 
+/// The caller's notes; none of them can be our own id.
+fn with_notes(payment: &NewPayment) -> Form {
+    let notes = payment.metadata.iter().filter(|(name, _)| **name != *PAYMENT_KEY);
+    notes.fold(Form::new(), |form, (name, text)| form.with(format!("metadata[{name}]"), text))
+}
+
 fn intent_form(payment: &NewPayment, amount: i64, currency: &str) -> Form {
     let description = Some(&payment.description).filter(|text| !text.is_empty());
-    let form = Form::new()
+    let form = with_notes(payment)
         .with("customer", &payment.customer)
         .with("amount", amount)
         .with("currency", currency)

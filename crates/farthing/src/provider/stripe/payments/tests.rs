@@ -9,6 +9,7 @@ fn payment(collection: Collection) -> NewPayment {
         id: "pay-1".to_owned(),
         customer: "cus_1".into(),
         amount: Money { minor: 1999, currency: Asset::new("USD") },
+        metadata: std::collections::BTreeMap::new(),
         description: "Credits".to_owned(),
         collection,
     }
