@@ -76,7 +76,7 @@ pub use proration::Proration;
 pub use purchase::{CollectionRequest, Pack, Purchase, PurchaseRequest};
 pub use recurring_charge::{RecurringCharge, RecurringChargeRequest};
 pub use refund::{Refund, SpentPolicy};
-pub use refusal::Refusal;
+pub use refusal::{Refusal, RefusalKind};
 pub use renewal::{DueKind, due, due_at};
 pub use subscription::{
     ChangeTime, PendingChange, SubscribeRequest, Subscription, SubscriptionSource, SubscriptionState, SubscriptionStep,

@@ -110,8 +110,8 @@ pub enum Refusal {
     /// The operation key was used before, for something else.
     #[error("this operation key was used before with another body; use a new key for a new operation")]
     OperationKeyReused,
-    /// A sum does not fit the ledger.
-    #[error("the amount does not fit the ledger")]
+    /// A sum does not fit the ledger, or is none that can be collected.
+    #[error("the amount is too small or too large")]
     AmountOutOfRange,
     /// A customer may have only so many open grants.
     #[error("the customer has {limit} open grants, which is the most")]
@@ -257,7 +257,79 @@ pub enum Refusal {
     AlreadyExpired,
 }
 
+/// What kind of refusal it is, for whoever answers many alike.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RefusalKind {
+    /// What it is about is not there.
+    Missing,
+    /// What was asked for cannot be: it names what nobody sells, or is out of range.
+    Invalid,
+    /// The customer may do nothing now.
+    Barred,
+    /// It is not paid for: credit, a payment method, or a limit in money.
+    Unpaid,
+    /// So much may not be used now.
+    Limited,
+    /// It does not go with how things stand.
+    Conflict,
+}
+
 impl Refusal {
+    /// Of which kind it is.
+    #[must_use]
+    pub const fn kind(&self) -> RefusalKind {
+        match self {
+            Self::UnknownCustomer
+            | Self::UnknownGrant
+            | Self::UnknownHold
+            | Self::UnknownRecurringCharge
+            | Self::UnknownPayment
+            | Self::UnknownRefund
+            | Self::UnknownPaymentMethod
+            | Self::UnknownSubscription => RefusalKind::Missing,
+            Self::UnknownMeter { .. }
+            | Self::UnknownDimension { .. }
+            | Self::NoPrice { .. }
+            | Self::UnknownAsset { .. }
+            | Self::UnknownPack { .. }
+            | Self::UnknownPlan { .. }
+            | Self::UnknownAddOn { .. }
+            | Self::UnknownCoupon { .. }
+            | Self::AmountOutOfRange
+            | Self::CreditTooLarge { .. }
+            | Self::RefundTooLarge { .. }
+            | Self::TimeInFuture
+            | Self::AlreadyExpired => RefusalKind::Invalid,
+            Self::Suspended | Self::Closed => RefusalKind::Barred,
+            Self::PaymentMethodRequired { .. }
+            | Self::InsufficientFunds { .. }
+            | Self::HeldByOthers { .. }
+            | Self::LimitReached { .. }
+            | Self::SpendingLimit { .. }
+            | Self::NoPaymentMethod
+            | Self::PaymentRequired { .. } => RefusalKind::Unpaid,
+            Self::LimitExceeded { .. } => RefusalKind::Limited,
+            Self::OperationKeyReused
+            | Self::HoldEnded
+            | Self::TooManyGrants { .. }
+            | Self::TooManyHolds { .. }
+            | Self::TooManyRecurringCharges { .. }
+            | Self::TooManyRefunds { .. }
+            | Self::TooManyPendingLines { .. }
+            | Self::AlreadySubscribed
+            | Self::InvoiceSettled
+            | Self::ProviderSubscription { .. }
+            | Self::OtherCurrency
+            | Self::ChangePending
+            | Self::SubscriptionState { .. }
+            | Self::PaymentMismatch
+            | Self::PaymentUnconfirmed
+            | Self::PaymentEnded
+            | Self::NotPaid
+            | Self::Disputed => RefusalKind::Conflict,
+        }
+    }
+
     /// The stable code that programs branch on.
     #[must_use]
     pub const fn code(&self) -> &'static str {

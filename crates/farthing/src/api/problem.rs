@@ -4,7 +4,7 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use engine::Refusal;
+use engine::{Refusal, RefusalKind};
 use serde::Serialize;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
@@ -146,55 +146,27 @@ impl IntoResponse for Problem {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        let (status, pointer) = match &refusal {
-            Refusal::UnknownCustomer => (StatusCode::NOT_FOUND, Some("/customer")),
-            Refusal::UnknownGrant
-            | Refusal::UnknownHold
-            | Refusal::UnknownRecurringCharge
-            | Refusal::UnknownPayment
-            | Refusal::UnknownRefund
-            | Refusal::UnknownPaymentMethod
-            | Refusal::UnknownSubscription => (StatusCode::NOT_FOUND, None),
-            Refusal::UnknownPack { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/pack")),
-            Refusal::UnknownPlan { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/plan")),
-            Refusal::UnknownAddOn { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/add_ons")),
-            Refusal::UnknownCoupon { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/coupon")),
-            Refusal::CreditTooLarge { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/amount")),
-            Refusal::LimitExceeded { .. } => (StatusCode::TOO_MANY_REQUESTS, None),
-            Refusal::RefundTooLarge { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/amount")),
-            Refusal::Suspended | Refusal::Closed => (StatusCode::FORBIDDEN, None),
-            Refusal::UnknownMeter { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/meter")),
-            Refusal::UnknownDimension { .. } | Refusal::NoPrice { .. } => {
-                (StatusCode::UNPROCESSABLE_ENTITY, Some("/dimensions"))
-            }
-            Refusal::UnknownAsset { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Some("/asset")),
-            Refusal::AmountOutOfRange | Refusal::OperationKeyReused => (StatusCode::UNPROCESSABLE_ENTITY, None),
-            Refusal::TimeInFuture => (StatusCode::UNPROCESSABLE_ENTITY, Some("/time")),
-            Refusal::AlreadyExpired => (StatusCode::UNPROCESSABLE_ENTITY, Some("/expires_at")),
-            Refusal::PaymentMethodRequired { .. }
-            | Refusal::InsufficientFunds { .. }
-            | Refusal::HeldByOthers { .. }
-            | Refusal::LimitReached { .. }
-            | Refusal::SpendingLimit { .. }
-            | Refusal::NoPaymentMethod
-            | Refusal::PaymentRequired { .. } => (StatusCode::PAYMENT_REQUIRED, None),
-            Refusal::HoldEnded
-            | Refusal::TooManyGrants { .. }
-            | Refusal::TooManyHolds { .. }
-            | Refusal::TooManyRecurringCharges { .. }
-            | Refusal::TooManyRefunds { .. }
-            | Refusal::TooManyPendingLines { .. }
-            | Refusal::AlreadySubscribed
-            | Refusal::InvoiceSettled
-            | Refusal::ProviderSubscription { .. }
-            | Refusal::OtherCurrency
-            | Refusal::ChangePending
-            | Refusal::SubscriptionState { .. }
-            | Refusal::PaymentMismatch
-            | Refusal::PaymentUnconfirmed
-            | Refusal::PaymentEnded
-            | Refusal::NotPaid
-            | Refusal::Disputed => (StatusCode::CONFLICT, None),
+        let status = match (&refusal, refusal.kind()) {
+            (Refusal::OperationKeyReused, _) | (_, RefusalKind::Invalid) => StatusCode::UNPROCESSABLE_ENTITY,
+            (_, RefusalKind::Missing) => StatusCode::NOT_FOUND,
+            (_, RefusalKind::Barred) => StatusCode::FORBIDDEN,
+            (_, RefusalKind::Unpaid) => StatusCode::PAYMENT_REQUIRED,
+            (_, RefusalKind::Limited) => StatusCode::TOO_MANY_REQUESTS,
+            (_, RefusalKind::Conflict) => StatusCode::CONFLICT,
+        };
+        let pointer = match &refusal {
+            Refusal::UnknownCustomer => Some("/customer"),
+            Refusal::UnknownPack { .. } => Some("/pack"),
+            Refusal::UnknownPlan { .. } => Some("/plan"),
+            Refusal::UnknownAddOn { .. } => Some("/add_ons"),
+            Refusal::UnknownCoupon { .. } => Some("/coupon"),
+            Refusal::CreditTooLarge { .. } | Refusal::RefundTooLarge { .. } => Some("/amount"),
+            Refusal::UnknownMeter { .. } => Some("/meter"),
+            Refusal::UnknownDimension { .. } | Refusal::NoPrice { .. } => Some("/dimensions"),
+            Refusal::UnknownAsset { .. } => Some("/asset"),
+            Refusal::TimeInFuture => Some("/time"),
+            Refusal::AlreadyExpired => Some("/expires_at"),
+            _ => None,
         };
         let mut problem = Self::new(status, refusal.code(), refusal.to_string());
         problem.0.pointer = pointer.map(str::to_owned);

@@ -3,9 +3,10 @@
 
 use std::marker::PhantomData;
 
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use engine::Refusal;
 use engine::report::Failure as ProviderFailure;
+use engine::{Refusal, RefusalKind};
 use serde::Deserialize;
 
 use super::Dialect;
@@ -119,5 +120,17 @@ impl<D: Dialect, E: Into<Failure>> From<E> for Failed<D> {
 impl<D> IntoResponse for Failed<D> {
     fn into_response(self) -> Response {
         *self.0
+    }
+}
+
+/// The status of a refusal of this kind, where a product has none of its own.
+pub(super) const fn status(kind: RefusalKind) -> StatusCode {
+    match kind {
+        RefusalKind::Missing => StatusCode::NOT_FOUND,
+        RefusalKind::Invalid => StatusCode::BAD_REQUEST,
+        RefusalKind::Barred => StatusCode::FORBIDDEN,
+        RefusalKind::Unpaid => StatusCode::PAYMENT_REQUIRED,
+        RefusalKind::Limited => StatusCode::TOO_MANY_REQUESTS,
+        RefusalKind::Conflict => StatusCode::CONFLICT,
     }
 }

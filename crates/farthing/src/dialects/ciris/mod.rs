@@ -18,7 +18,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use axum::{Json, Router};
-use engine::{Micros, Refusal};
+use engine::{Micros, Refusal, RefusalKind};
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -139,59 +139,22 @@ impl Dialect for Ciris {
 
 /// A refusal in this product's words.
 fn refused(refusal: &Refusal) -> Response {
-    let (status, words) = match refusal {
-        Refusal::UnknownCustomer => (StatusCode::NOT_FOUND, "Account not found".to_owned()),
-        Refusal::Suspended => (StatusCode::FORBIDDEN, "Account suspended: Account suspended".to_owned()),
-        Refusal::Closed => (StatusCode::FORBIDDEN, "Account is closed".to_owned()),
+    let status = match refusal.kind() {
+        RefusalKind::Missing => StatusCode::NOT_FOUND,
+        RefusalKind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+        RefusalKind::Barred => StatusCode::FORBIDDEN,
+        RefusalKind::Unpaid => StatusCode::PAYMENT_REQUIRED,
+        RefusalKind::Limited => StatusCode::TOO_MANY_REQUESTS,
+        RefusalKind::Conflict => StatusCode::CONFLICT,
+    };
+    let words = match refusal {
+        Refusal::UnknownCustomer => "Account not found".to_owned(),
+        Refusal::Suspended => "Account suspended: Account suspended".to_owned(),
+        Refusal::Closed => "Account is closed".to_owned(),
         Refusal::InsufficientFunds { required, available, .. } | Refusal::HeldByOthers { required, available, .. } => {
-            let words = format!("Insufficient credits. Balance: {}, Required: {}", whole(*available), whole(*required));
-            (StatusCode::PAYMENT_REQUIRED, words)
+            format!("Insufficient credits. Balance: {}, Required: {}", whole(*available), whole(*required))
         }
-        Refusal::PaymentMethodRequired { .. }
-        | Refusal::LimitReached { .. }
-        | Refusal::SpendingLimit { .. }
-        | Refusal::NoPaymentMethod
-        | Refusal::PaymentRequired { .. } => (StatusCode::PAYMENT_REQUIRED, refusal.to_string()),
-        Refusal::LimitExceeded { .. } => (StatusCode::TOO_MANY_REQUESTS, refusal.to_string()),
-        Refusal::UnknownGrant
-        | Refusal::UnknownRecurringCharge
-        | Refusal::UnknownHold
-        | Refusal::UnknownPayment
-        | Refusal::UnknownRefund
-        | Refusal::UnknownPaymentMethod
-        | Refusal::UnknownSubscription
-        | Refusal::InvoiceSettled => (StatusCode::NOT_FOUND, refusal.to_string()),
-        Refusal::AmountOutOfRange
-        | Refusal::RefundTooLarge { .. }
-        | Refusal::CreditTooLarge { .. }
-        | Refusal::TimeInFuture
-        | Refusal::AlreadyExpired => (StatusCode::UNPROCESSABLE_ENTITY, refusal.to_string()),
-        Refusal::HoldEnded
-        | Refusal::OperationKeyReused
-        | Refusal::TooManyGrants { .. }
-        | Refusal::TooManyHolds { .. }
-        | Refusal::TooManyRecurringCharges { .. }
-        | Refusal::TooManyRefunds { .. }
-        | Refusal::TooManyPendingLines { .. }
-        | Refusal::AlreadySubscribed
-        | Refusal::ProviderSubscription { .. }
-        | Refusal::OtherCurrency
-        | Refusal::ChangePending
-        | Refusal::SubscriptionState { .. }
-        | Refusal::PaymentMismatch
-        | Refusal::PaymentUnconfirmed
-        | Refusal::PaymentEnded
-        | Refusal::NotPaid
-        | Refusal::Disputed => (StatusCode::CONFLICT, refusal.to_string()),
-        // What the dialect names of the catalog was looked at when the tenant file was read.
-        Refusal::UnknownMeter { .. }
-        | Refusal::UnknownDimension { .. }
-        | Refusal::NoPrice { .. }
-        | Refusal::UnknownAsset { .. }
-        | Refusal::UnknownPack { .. }
-        | Refusal::UnknownPlan { .. }
-        | Refusal::UnknownAddOn { .. }
-        | Refusal::UnknownCoupon { .. } => (StatusCode::UNPROCESSABLE_ENTITY, refusal.to_string()),
+        refusal => refusal.to_string(),
     };
     said(status, &words)
 }

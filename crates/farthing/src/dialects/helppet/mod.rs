@@ -23,7 +23,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::failure::{Failed, Failure};
+use super::failure::{self, Failed, Failure};
 use super::spoken::Spoken;
 use super::{Body, Caller, Dialect, Named, Query, Raw, Speaker, instant};
 use crate::app::App;
@@ -143,59 +143,13 @@ fn declined(failure: &ProviderFailure) -> Response {
 
 /// A refusal in this product's words.
 fn refused(refusal: &Refusal) -> Response {
-    let (status, words) = match refusal {
+    match refusal {
         Refusal::UnknownCustomer => {
-            (StatusCode::BAD_REQUEST, "No Stripe customer exists for this practice; create it first".to_owned())
+            said(StatusCode::BAD_REQUEST, "No Stripe customer exists for this practice; create it first")
         }
-        Refusal::UnknownPaymentMethod => (StatusCode::NOT_FOUND, "Payment method not found".to_owned()),
-        Refusal::Suspended | Refusal::Closed => (StatusCode::FORBIDDEN, refusal.to_string()),
-        Refusal::InsufficientFunds { .. }
-        | Refusal::HeldByOthers { .. }
-        | Refusal::PaymentMethodRequired { .. }
-        | Refusal::LimitReached { .. }
-        | Refusal::SpendingLimit { .. }
-        | Refusal::NoPaymentMethod
-        | Refusal::PaymentRequired { .. } => (StatusCode::PAYMENT_REQUIRED, refusal.to_string()),
-        Refusal::LimitExceeded { .. } => (StatusCode::TOO_MANY_REQUESTS, refusal.to_string()),
-        Refusal::UnknownGrant
-        | Refusal::UnknownRecurringCharge
-        | Refusal::UnknownHold
-        | Refusal::UnknownPayment
-        | Refusal::UnknownRefund
-        | Refusal::UnknownSubscription
-        | Refusal::InvoiceSettled => (StatusCode::NOT_FOUND, refusal.to_string()),
-        Refusal::HoldEnded
-        | Refusal::OperationKeyReused
-        | Refusal::TooManyGrants { .. }
-        | Refusal::TooManyHolds { .. }
-        | Refusal::TooManyRecurringCharges { .. }
-        | Refusal::TooManyRefunds { .. }
-        | Refusal::TooManyPendingLines { .. }
-        | Refusal::AlreadySubscribed
-        | Refusal::ProviderSubscription { .. }
-        | Refusal::ChangePending
-        | Refusal::OtherCurrency
-        | Refusal::SubscriptionState { .. }
-        | Refusal::PaymentMismatch
-        | Refusal::PaymentUnconfirmed
-        | Refusal::PaymentEnded
-        | Refusal::NotPaid
-        | Refusal::Disputed => (StatusCode::CONFLICT, refusal.to_string()),
-        Refusal::AmountOutOfRange
-        | Refusal::RefundTooLarge { .. }
-        | Refusal::CreditTooLarge { .. }
-        | Refusal::TimeInFuture
-        | Refusal::AlreadyExpired
-        | Refusal::UnknownMeter { .. }
-        | Refusal::UnknownDimension { .. }
-        | Refusal::NoPrice { .. }
-        | Refusal::UnknownAsset { .. }
-        | Refusal::UnknownPack { .. }
-        | Refusal::UnknownPlan { .. }
-        | Refusal::UnknownAddOn { .. }
-        | Refusal::UnknownCoupon { .. } => (StatusCode::BAD_REQUEST, refusal.to_string()),
-    };
-    said(status, &words)
+        Refusal::UnknownPaymentMethod => said(StatusCode::NOT_FOUND, "Payment method not found"),
+        refusal => said(failure::status(refusal.kind()), &refusal.to_string()),
+    }
 }
 
 /// An error of this product: one sentence.

@@ -27,7 +27,7 @@ use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::failure::{Failed, Failure};
+use super::failure::{self, Failed, Failure};
 use super::fields::{self, Read};
 use super::spoken::Spoken;
 use super::{Caller, Dialect, Named, Query, Raw, Speaker};
@@ -165,49 +165,8 @@ fn refused(refusal: &Refusal, words: &str) -> Response {
         Refusal::Suspended => (StatusCode::FORBIDDEN, "User is suspended"),
         Refusal::Closed => (StatusCode::FORBIDDEN, "User is closed"),
         Refusal::OperationKeyReused => (StatusCode::CONFLICT, "Idempotency key was used for another request"),
-        Refusal::InsufficientFunds { .. }
-        | Refusal::HeldByOthers { .. }
-        | Refusal::PaymentMethodRequired { .. }
-        | Refusal::LimitReached { .. }
-        | Refusal::SpendingLimit { .. }
-        | Refusal::LimitExceeded { .. }
-        | Refusal::NoPaymentMethod
-        | Refusal::PaymentRequired { .. } => (StatusCode::PAYMENT_REQUIRED, words),
-        Refusal::UnknownGrant
-        | Refusal::UnknownRecurringCharge
-        | Refusal::UnknownHold
-        | Refusal::UnknownPayment
-        | Refusal::UnknownPaymentMethod
-        | Refusal::UnknownRefund
-        | Refusal::InvoiceSettled => (StatusCode::NOT_FOUND, words),
-        Refusal::HoldEnded
-        | Refusal::TooManyGrants { .. }
-        | Refusal::TooManyHolds { .. }
-        | Refusal::TooManyRecurringCharges { .. }
-        | Refusal::TooManyRefunds { .. }
-        | Refusal::TooManyPendingLines { .. }
-        | Refusal::ProviderSubscription { .. }
-        | Refusal::OtherCurrency
-        | Refusal::ChangePending
-        | Refusal::SubscriptionState { .. }
-        | Refusal::PaymentMismatch
-        | Refusal::PaymentUnconfirmed
-        | Refusal::PaymentEnded
-        | Refusal::NotPaid
-        | Refusal::Disputed => (StatusCode::CONFLICT, words),
-        Refusal::AmountOutOfRange
-        | Refusal::RefundTooLarge { .. }
-        | Refusal::CreditTooLarge { .. }
-        | Refusal::TimeInFuture
-        | Refusal::AlreadyExpired
-        | Refusal::UnknownMeter { .. }
-        | Refusal::UnknownDimension { .. }
-        | Refusal::NoPrice { .. }
-        | Refusal::UnknownAsset { .. }
-        | Refusal::UnknownPack { .. }
-        | Refusal::UnknownPlan { .. }
-        | Refusal::UnknownAddOn { .. }
-        | Refusal::UnknownCoupon { .. } => (StatusCode::BAD_REQUEST, words),
+        Refusal::LimitExceeded { .. } => (StatusCode::PAYMENT_REQUIRED, words),
+        refusal => (failure::status(refusal.kind()), words),
     };
     said(status, words)
 }

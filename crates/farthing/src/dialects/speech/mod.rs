@@ -18,14 +18,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use axum::{Json, Router};
 use engine::report::Failure as ProviderFailure;
-use engine::{Micros, Refusal, Rounding};
+use engine::{Micros, Refusal, RefusalKind, Rounding};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::failure::{Failed, Failure};
+use super::failure::{self, Failed, Failure};
 use super::fields::Invalid;
 use super::spoken::Spoken;
 use super::{Body, Caller, Dialect, Query, Raw, Speaker};
@@ -198,53 +198,12 @@ fn declined(failure: &ProviderFailure) -> (StatusCode, &'static str) {
 fn refused(refusal: &Refusal) -> (StatusCode, String) {
     let status = match refusal {
         Refusal::UnknownSubscription => return (StatusCode::NOT_FOUND, "No active subscription found".to_owned()),
-        Refusal::Suspended | Refusal::Closed => StatusCode::FORBIDDEN,
-        Refusal::AlreadySubscribed
-        | Refusal::ChangePending
-        | Refusal::OperationKeyReused
-        | Refusal::PaymentEnded
-        | Refusal::TooManyGrants { .. }
-        | Refusal::TooManyHolds { .. }
-        | Refusal::TooManyRecurringCharges { .. }
-        | Refusal::TooManyRefunds { .. }
-        | Refusal::TooManyPendingLines { .. } => StatusCode::CONFLICT,
-        Refusal::InsufficientFunds { .. }
-        | Refusal::HeldByOthers { .. }
-        | Refusal::PaymentMethodRequired { .. }
-        | Refusal::LimitReached { .. }
-        | Refusal::SpendingLimit { .. }
-        | Refusal::NoPaymentMethod
-        | Refusal::PaymentRequired { .. } => StatusCode::PAYMENT_REQUIRED,
-        Refusal::LimitExceeded { .. } => StatusCode::TOO_MANY_REQUESTS,
-        Refusal::UnknownCustomer
-        | Refusal::UnknownGrant
-        | Refusal::UnknownRecurringCharge
-        | Refusal::UnknownHold
-        | Refusal::UnknownPayment
-        | Refusal::UnknownRefund
-        | Refusal::UnknownPaymentMethod
-        | Refusal::UnknownMeter { .. }
-        | Refusal::UnknownDimension { .. }
-        | Refusal::UnknownAsset { .. }
-        | Refusal::UnknownPack { .. }
-        | Refusal::UnknownPlan { .. }
-        | Refusal::UnknownAddOn { .. }
-        | Refusal::UnknownCoupon { .. }
-        | Refusal::NoPrice { .. }
-        | Refusal::InvoiceSettled
-        | Refusal::HoldEnded
-        | Refusal::ProviderSubscription { .. }
-        | Refusal::OtherCurrency
-        | Refusal::SubscriptionState { .. }
-        | Refusal::PaymentMismatch
-        | Refusal::PaymentUnconfirmed
-        | Refusal::NotPaid
-        | Refusal::Disputed
-        | Refusal::AmountOutOfRange
-        | Refusal::RefundTooLarge { .. }
-        | Refusal::CreditTooLarge { .. }
-        | Refusal::TimeInFuture
-        | Refusal::AlreadyExpired => StatusCode::BAD_REQUEST,
+        // What its document calls a failure of what was asked for.
+        Refusal::ProviderSubscription { .. } | Refusal::OtherCurrency | Refusal::SubscriptionState { .. } => {
+            StatusCode::BAD_REQUEST
+        }
+        refusal if refusal.kind() == RefusalKind::Missing => StatusCode::BAD_REQUEST,
+        refusal => failure::status(refusal.kind()),
     };
     (status, refusal.to_string())
 }
