@@ -121,14 +121,6 @@ pub struct SpendingStanding {
     pub resets_at: Timestamp,
 }
 
-impl SpendingStanding {
-    /// Whether so much more would stay within the limit.
-    #[must_use]
-    pub fn leaves(&self, more: Micros) -> bool {
-        self.spent.plus(more).is_ok_and(|spent| spent <= self.limit)
-    }
-}
-
 /// What a customer may do at an instant.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entitlements {
@@ -162,6 +154,19 @@ pub fn current_period(catalog: &Catalog, customer: &Customer, now: Timestamp) ->
     let mut draft = Draft::new(catalog, customer, now);
     draft.pass_time()?;
     draft.current_period()
+}
+
+/// Whether a customer may use so much more, in money, at an instant: it is active, and the spending limit of its plan leaves as
+/// much beside what open holds keep.
+///
+/// # Errors
+/// `AmountOutOfRange` where a sum of what there is does not fit.
+pub fn may_spend(catalog: &Catalog, customer: &Customer, amount: Micros, now: Timestamp) -> Result<bool, Refusal> {
+    let mut draft = Draft::new(catalog, customer, now);
+    draft.pass_time()?;
+    let limited = draft.spending()?.map(|standing| standing.asset);
+    let within = limited.is_none_or(|asset| draft.judge_spending(&asset, amount).is_ok());
+    Ok(within && draft.require_active().is_ok())
 }
 
 impl Feature {

@@ -57,7 +57,7 @@ pub use decide::{Documents, decide, decide_documents, decide_payment};
 pub use decision::Decision;
 pub use dunning::{AfterDunning, Dunning, InvoicePayment};
 pub use effect::{Effect, EffectRecord, Ending};
-pub use entitlement::{Entitlements, Feature, Limit, Window, current_period, entitlements};
+pub use entitlement::{Entitlements, Feature, Limit, Window, current_period, entitlements, may_spend};
 pub use grant::{Grant, GrantEnd, GrantKind, GrantRecord};
 pub use hold::{Hold, HoldRecord, HoldState};
 pub use id::PublicId;

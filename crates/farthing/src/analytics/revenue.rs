@@ -33,7 +33,7 @@ pub struct RevenueRow {
     pub refunded: String,
     /// What volume prices and grants of credit gave back.
     pub given_back: String,
-    /// Use that allowances covered; no part of what was earned.
+    /// Use that allowances covered, or that the plan includes; no part of what was earned.
     pub usage_allowance: String,
     /// Use that credit given away covered; no part of what was earned.
     pub usage_promotional: String,

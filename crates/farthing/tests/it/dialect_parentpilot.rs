@@ -272,10 +272,20 @@ async fn the_limit_of_a_month_from_check_through_payment_to_reset() {
         assert_eq!((usage(app, USER).await, can_process(app, json!(0.01)).await), (json!(1_100), json!(false)));
         let charge = json!({"customer": USER, "meter": "tokens", "quantity": 100});
         app.post("/v1/charges", charge).await.refused(402, "spending_limit");
-        // A new month begins.
+        // Whoever is suspended may do no task, and can still pay.
+        app.put(&format!("/v1/customers/{USER}"), json!({"status": "suspended"})).await.is(200);
+        data(&send(app, "POST", "/payment-intent", json!({"amount": 1})).await);
+        assert_error(&send(app, "POST", "/subscriptions", json!({"planId": "pro"})).await, 403, "User is suspended");
+        app.put(&format!("/v1/customers/{USER}"), json!({"status": "active"})).await.is(200);
+        // A new month begins; what a hold keeps is not left.
         app.clock.advance(31 * 86_400);
         let next = billing(app, USER).await;
         assert_eq!((&next["currentUsage"], &next["resetDate"]), (&json!(0), &json!("2026-05-01T00:00:00.000Z")));
+        app.post("/v1/holds", json!({"customer": USER, "meter": "tokens", "quantity": 9_000})).await.is(201);
+        assert_eq!((usage(app, USER).await, can_process(app, json!(100)).await), (json!(0), json!(true)));
+        assert_eq!(can_process(app, json!(101)).await, false);
+        app.put(&format!("/v1/customers/{USER}"), json!({"status": "suspended"})).await.is(200);
+        assert_eq!(can_process(app, json!(1)).await, false);
     })
     .await;
 }

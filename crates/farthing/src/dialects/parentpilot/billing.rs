@@ -2,7 +2,7 @@
 
 use axum::extract::State as FromState;
 use axum::response::Response;
-use engine::{Micros, Plan};
+use engine::{Micros, Plan, may_spend};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::{Number, json};
@@ -175,11 +175,11 @@ pub(super) async fn check(
     user.require(Scope::Read)?;
     let judged = async {
         let Some(row) = user.find(&speaker.spoken).await? else { return Ok(false) };
-        let spending = entitled(&speaker.spoken, &row)?.spending;
-        // A part of a millionth counts as one.
+        // A part of a millionth counts as one; what cannot be counted is more than anybody may use.
         let cost = body.cost.checked_mul(Decimal::from(MICROS_PER_CENT)).map(|micros| micros.ceil());
-        let cost = cost.and_then(|micros| i64::try_from(micros).ok()).map(Micros::new);
-        Ok(spending.zip(cost).is_some_and(|(spending, cost)| spending.leaves(cost)))
+        let Some(cost) = cost.and_then(|micros| i64::try_from(micros).ok()) else { return Ok(false) };
+        let (catalog, now) = (speaker.spoken.catalog(), speaker.spoken.now());
+        Ok(may_spend(catalog, &row.customer, Micros::new(cost), now)?)
     };
     let verdict = |can_process| data(Verdict { can_process, estimated_cost: number(body.cost) });
     or_told(judged.await.map(verdict), "Failed to check usage limit")
