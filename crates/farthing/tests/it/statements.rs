@@ -34,8 +34,10 @@ pub(crate) fn statements_of(driver: Driver) -> Vec<Statement> {
     let files = [
         driver,
         "queries.rs",
+        "batch_queries.rs",
         "payment_queries.rs",
         "billing_queries.rs",
+        "billing_batch_queries.rs",
         "notice_queries.rs",
         "offer_queries.rs",
         "analytics_queries.rs",
