@@ -7,11 +7,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::billing::{InvoiceStep, ItemRequest};
+use crate::billing::ItemRequest;
 use crate::catalog::Overage;
 use crate::charge::ChargeRequest;
 use crate::customer::Status;
 use crate::grant::GrantKind;
+use crate::invoice_step::InvoiceStep;
 use crate::money::Micros;
 use crate::one_time::OneTimeRequest;
 use crate::payer::PayerChange;

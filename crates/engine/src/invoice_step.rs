@@ -1,0 +1,189 @@
+//! What is done with an invoice that is made: it is paid, taken back, given up on, or a part of it is credited.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::dunning::tax_share;
+use crate::effect::Effect;
+use crate::invoice::{CreditNote, Invoice, InvoiceChange, InvoiceState, OpenInvoice, Standing};
+use crate::ledger::{Account, EntryKind};
+use crate::money::Money;
+use crate::payment::Collection;
+use crate::purchase::CollectionRequest;
+use crate::refusal::Refusal;
+use crate::subscription::SubscriptionState;
+use crate::wallet::Draft;
+
+/// What is done with an invoice.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum InvoiceStep {
+    /// What is left of it is to be paid.
+    Pay {
+        /// The id of the payment: from the operation key, or drawn for it.
+        payment: Uuid,
+        /// How.
+        collection: CollectionRequest,
+    },
+    /// It is taken back.
+    Void,
+    /// Nobody expects it to be paid any more.
+    WriteOff,
+    /// A part of it is taken back: of what is left to pay, or, when it is paid, to the customer's credit.
+    Credit {
+        /// The id of the credit note: from the operation key, or drawn for it.
+        id: Uuid,
+        /// How much, in minor units, with tax.
+        minor: i64,
+        /// Why.
+        reason: Option<Arc<str>>,
+    },
+}
+
+impl Draft<'_> {
+    /// Does something with an invoice; of one that is settled, the document is at hand.
+    pub(crate) fn step_invoice(
+        &mut self,
+        id: Uuid,
+        document: Option<&Invoice>,
+        step: &InvoiceStep,
+    ) -> Result<(), Refusal> {
+        match step {
+            InvoiceStep::Pay { payment, collection } => {
+                let collection: Collection = self.collection(collection)?;
+                self.pay_invoice(id, Some(*payment), collection, false)
+            }
+            InvoiceStep::Void => {
+                let index = self.open_invoice(id)?;
+                let subscription = self.decision.customer.state.invoices[index].subscription;
+                self.void_invoice(index)?;
+                self.after_void(subscription)
+            }
+            InvoiceStep::WriteOff => {
+                let index = self.open_invoice(id)?;
+                let standing = &mut self.decision.customer.state.invoices[index].standing;
+                (standing.state, standing.next_attempt_at) = (InvoiceState::Uncollectible, None);
+                self.invoice_changed(index);
+                Ok(())
+            }
+            InvoiceStep::Credit { id: note, minor, reason } => match self.open_invoice(id) {
+                Ok(index) => self.credit_open(index, *note, *minor, reason.clone()),
+                Err(refusal) => {
+                    let document = document.filter(|document| document.id == id).ok_or(refusal)?;
+                    self.credit_paid(document, *note, *minor, reason.clone())
+                }
+            },
+        }
+    }
+
+    /// Takes an open invoice back: what is left of it was not sold after all, and what earlier invoices left to it waits for
+    /// the next one again, as at Stripe
+    /// (<https://docs.stripe.com/billing/customer/balance>: voiding an invoice reverses the balance that was applied to it).
+    pub(crate) fn void_invoice(&mut self, index: usize) -> Result<(), Refusal> {
+        let open = self.decision.customer.state.invoices[index].clone();
+        let (cause, due) = ((EntryKind::InvoiceVoid, open.id), open.standing.due);
+        let tax = tax_share(&open, open.standing.credited, due)?;
+        self.post_minor(cause, (Account::Tax, Account::Invoiced), &open.currency, tax)?;
+        self.post_minor(cause, (Account::Revenue, Account::Invoiced), &open.currency, due - open.carried_in - tax)?;
+        self.carry(cause, Account::Invoiced, &open.currency, open.carried_in)?;
+        let payment = open.standing.payment;
+        self.decision.customer.state.invoices[index].standing.due = 0;
+        self.settle_invoice(index, InvoiceState::Void)?;
+        if let Some(payment) = payment {
+            self.effect(Effect::CancelPayment { payment }, self.clock);
+        }
+        Ok(())
+    }
+
+    /// Without its first invoice a subscription does not come to be; without another one it owes as much less.
+    fn after_void(&mut self, subscription: Option<Uuid>) -> Result<(), Refusal> {
+        let Some(index) = subscription.and_then(|id| self.find_subscription(id).ok()) else { return Ok(()) };
+        match self.decision.customer.state.subscriptions[index].state {
+            SubscriptionState::Incomplete => self.end_subscription(index, SubscriptionState::IncompleteExpired),
+            _ => self.after_payment(subscription),
+        }
+    }
+
+    fn credit_open(&mut self, index: usize, id: Uuid, minor: i64, reason: Option<Arc<str>>) -> Result<(), Refusal> {
+        let open = self.decision.customer.state.invoices[index].clone();
+        if minor <= 0 || minor > open.standing.due {
+            return Err(Refusal::CreditTooLarge { left: Money { minor: open.standing.due, currency: open.currency } });
+        }
+        let cause = (EntryKind::CreditNote, id);
+        let tax = tax_share(&open, open.standing.credited, minor)?;
+        self.post_minor(cause, (Account::Tax, Account::Invoiced), &open.currency, tax)?;
+        self.post_minor(cause, (Account::Revenue, Account::Invoiced), &open.currency, minor - tax)?;
+        self.note_credit(CreditNote {
+            id,
+            invoice: open.id,
+            minor,
+            tax,
+            currency: open.currency,
+            reason,
+            to_balance: false,
+            position: self.decision.customer.position,
+            created_at: self.now,
+        });
+        let standing = &mut self.decision.customer.state.invoices[index].standing;
+        standing.due -= minor;
+        standing.credited += minor;
+        if standing.due > 0 {
+            self.invoice_changed(index);
+            return Ok(());
+        }
+        self.settle_invoice(index, InvoiceState::Paid)?;
+        if let Some(payment) = open.standing.payment {
+            self.effect(Effect::CancelPayment { payment }, self.clock);
+        }
+        self.after_payment(open.subscription)
+    }
+
+    fn credit_paid(
+        &mut self,
+        invoice: &Invoice,
+        id: Uuid,
+        minor: i64,
+        reason: Option<Arc<str>>,
+    ) -> Result<(), Refusal> {
+        let standing = &invoice.standing;
+        let asked = invoice.total - invoice.carried;
+        let left = if standing.state == InvoiceState::Paid { asked - standing.credited } else { 0 };
+        if minor <= 0 || minor > left {
+            return Err(Refusal::CreditTooLarge { left: Money { minor: left, currency: invoice.currency.clone() } });
+        }
+        let settled = OpenInvoice {
+            id: invoice.id,
+            subscription: invoice.subscription,
+            currency: invoice.currency.clone(),
+            by_invoice: false,
+            begins_period: false,
+            total: asked,
+            tax: invoice.tax,
+            carried_in: 0,
+            at_provider: false,
+            standing: standing.clone(),
+        };
+        let cause = (EntryKind::CreditNote, id);
+        let tax = tax_share(&settled, standing.credited, minor)?;
+        self.carry(cause, Account::Revenue, &settled.currency, -minor)?;
+        self.post_minor(cause, (Account::Tax, Account::Revenue), &settled.currency, tax)?;
+        self.note_credit(CreditNote {
+            id,
+            invoice: invoice.id,
+            minor,
+            tax,
+            currency: settled.currency,
+            reason,
+            to_balance: true,
+            position: self.decision.customer.position,
+            created_at: self.now,
+        });
+        let credited = Standing { credited: standing.credited + minor, changed_at: self.clock, ..standing.clone() };
+        self.decision.invoice_changes.push(InvoiceChange { invoice: invoice.id, standing: credited });
+        Ok(())
+    }
+
+    fn note_credit(&mut self, note: CreditNote) {
+        self.decision.credit_notes.push(note);
+    }
+}
