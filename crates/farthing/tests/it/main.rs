@@ -47,6 +47,7 @@ mod dialect_orgvoice;
 mod dialect_parentpilot;
 mod dialect_speech;
 mod differential;
+mod five_products;
 mod freshness;
 mod front_ends;
 mod harness;
