@@ -20,7 +20,7 @@ use engine::rating::rate;
 use engine::wallet::balances;
 use engine::{
     Account, Asset, Charge, CheckRequest, Command, Customer, CustomerChange, Decision, EntryKind, Grant, GrantKind,
-    GrantRequest, Micros, OveragePolicy, Payment, Refusal, check, decide,
+    GrantRequest, Micros, OveragePolicy, Payment, Refusal, Source, check, decide,
 };
 use life::{Step, life, price, quantity};
 use model::Months;
@@ -95,7 +95,9 @@ proptest! {
             prop_assert!(step.after().state.grants.is_sorted_by_key(Grant::order));
         }
         for (step, decision, charge) in charges(&steps) {
-            if charge.hold.is_some() || charge.id != decision.charges[0].id {
+            // What recurs was charged at its own time.
+            let late = charge.source == Source::Recurring;
+            if late || charge.hold.is_some() || charge.id != decision.charges[0].id {
                 continue;
             }
             let unit = &catalog.meter(&charge.meter).unwrap().unit;
@@ -190,7 +192,8 @@ proptest! {
             prop_assert_eq!(check.as_of, step.before.position);
             match decide(&catalog, &step.before, &Command::Charge(vec![request.clone()]), step.now) {
                 Ok(decision) => {
-                    let charge = &decision.charges[0];
+                    // Before it comes what recurs and was due.
+                    let charge = decision.charges.iter().find(|charge| charge.id == request.id).unwrap();
                     prop_assert_eq!(check.refusal, None);
                     prop_assert_eq!(check.amount, Some(charge.amount));
                     prop_assert_eq!((check.asset, check.owed), (charge.asset.clone(), charge.owed));
@@ -245,22 +248,26 @@ proptest! {
                 rooms.filter(|(of, _)| of == asset).map(|(_, room)| room.get()).sum()
             };
             let debt = |state: &State, asset: &Asset| rooms(state, asset) + state.owed.get(asset).map_or(0, |owed| owed.get());
-            if !matches!(step.command, Command::Charge(_) | Command::Hold(_) | Command::ExtendHold { .. }) {
+            let asked = matches!(step.command, Command::Charge(_) | Command::BeginRecurringCharge(_));
+            if !asked && !matches!(step.command, Command::Hold(_) | Command::ExtendHold { .. }) {
                 continue;
             }
             let overage = state.overage.unwrap_or(catalog.overage);
+            // What recurs is owed in any case.
+            let before = decide(&catalog, &step.before, &Command::PassTime, step.now).unwrap().customer.state;
             for asset in ["USD", "EUR", "use", "token", "minute", "page"].map(Asset::new) {
-                if debt(state, &asset) > debt(&step.before.state, &asset) {
+                if debt(state, &asset) > debt(&before, &asset) {
                     // What a hold keeps room for is included as well.
                     if overage.policy == OveragePolicy::Included {
-                        prop_assert!(state.owed.get(&asset) <= step.before.state.owed.get(&asset));
+                        prop_assert!(state.owed.get(&asset) <= before.owed.get(&asset));
                         continue;
                     }
                     prop_assert_eq!(overage.policy, OveragePolicy::Owe);
                     prop_assert!(overage.limit.is_none_or(|limit| debt(state, &asset) <= limit.get()));
                 }
             }
-            let owed = decision.charges.iter().filter(|charge| !charge.owed.is_zero());
+            let asked = decision.charges.iter().filter(|charge| charge.source != Source::Recurring);
+            let owed = asked.filter(|charge| !charge.owed.is_zero());
             prop_assert!(overage.policy == OveragePolicy::Owe || owed.count() == 0);
         }
     }

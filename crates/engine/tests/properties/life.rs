@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use engine::{
     Asset, Catalog, ChargeRequest, Command, Customer, CustomerChange, Decision, GrantKind, GrantRequest, GrantTemplate,
-    HoldRequest, HoldSize, LifeEvent, Meter, Micros, Model, Overage, OveragePolicy, Payment, Price, Rate, Refusal,
-    Rounding, SpentPolicy, Status, Tier, decide_payment,
+    HoldRequest, HoldSize, Interval, IntervalUnit, LifeEvent, Meter, Micros, Model, Overage, OveragePolicy, Payment,
+    Price, Rate, RecurringChargeRequest, Refusal, Rounding, SpentPolicy, Status, Tier, decide_payment,
 };
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -106,6 +106,8 @@ enum Action {
     Capture { hold: prop::sample::Index, used: Use },
     Settle { hold: prop::sample::Index, used: Use },
     Release(prop::sample::Index),
+    Recur { meter: usize, quantity: Micros, unit: IntervalUnit },
+    EndRecurring(prop::sample::Index),
     Change(CustomerChange),
     Erase,
     Pay(Paying),
@@ -156,6 +158,18 @@ impl Action {
                 Command::SettleHold { hold: hold(index)?, charge: request(id, used, now) }
             }
             Self::Release(index) => Command::ReleaseHold { hold: hold(index)? },
+            Self::Recur { meter, quantity, unit } => Command::BeginRecurringCharge(RecurringChargeRequest {
+                id: Uuid::from_u128(id),
+                meter: Arc::from(USES[meter].0),
+                quantity,
+                interval: Interval { unit, count: 1 },
+                subject: None,
+            }),
+            Self::EndRecurring(index) => {
+                let recurring = &customer.state.recurring_charges;
+                let recurring_charge = (!recurring.is_empty()).then(|| index.get(recurring).id)?;
+                Command::EndRecurringCharge { recurring_charge }
+            }
             Self::Change(change) => Command::Upsert(change),
             Self::Erase => Command::Erase,
             Self::Pay(_) => return None,
@@ -244,6 +258,8 @@ fn action(payments: u32) -> impl Strategy<Value = Action> {
     let asset = prop_oneof![3 => Just(0), 4 => 0..ASSETS.len()];
     let grant = (asset, quantity(), kind, -1..2_i16, lasts(), option::weighted(0.3, 0..USES.len()));
     let index = any::<prop::sample::Index>;
+    let units =
+        prop_oneof![3 => Just(IntervalUnit::Day), 1 => Just(IntervalUnit::Week), 1 => Just(IntervalUnit::Month)];
     prop_oneof![
         payments => paying().prop_map(Action::Pay),
         8 => vec(used(), 1..3).prop_map(Action::Charge),
@@ -257,6 +273,8 @@ fn action(payments: u32) -> impl Strategy<Value = Action> {
         4 => (index(), late_use()).prop_map(|(hold, used)| Action::Capture { hold, used }),
         2 => (index(), late_use()).prop_map(|(hold, used)| Action::Settle { hold, used }),
         1 => index().prop_map(Action::Release),
+        2 => (0..USES.len(), quantity(), units).prop_map(|(meter, quantity, unit)| Action::Recur { meter, quantity, unit }),
+        1 => index().prop_map(Action::EndRecurring),
         2 => change().prop_map(Action::Change),
         1 => Just(Action::Change(CustomerChange { status: Some(Status::Active), ..CustomerChange::default() })),
         1 => prop::bool::weighted(0.1).prop_map(|really| {
