@@ -79,10 +79,10 @@ mod queries;
 #[expect(clippy::duplicate_mod, reason = "the queries are written once and compiled for each driver")]
 #[path = "analytics_queries.rs"]
 mod analytics_queries;
-
+#[expect(clippy::duplicate_mod, reason = "the queries are written once and compiled for each driver")]
 #[path = "batch_queries.rs"]
 mod batch_queries;
-
+#[expect(clippy::duplicate_mod, reason = "the queries are written once and compiled for each driver")]
 #[path = "billing_batch_queries.rs"]
 mod billing_batch_queries;
 #[expect(clippy::duplicate_mod, reason = "the queries are written once and compiled for each driver")]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
+use farthing::clock::{Clock as _, SystemClock};
 use jsonwebtoken::{EncodingKey, Header};
 use reqwest::Client;
 use serde_json::{Value, json};
@@ -77,7 +78,7 @@ fn start(directory: &std::path::Path) -> Server {
 /// What each product's callers present: its users' tokens, or its server's key.
 fn credentials(directory: &std::path::Path) -> BTreeMap<&'static str, String> {
     let token = |name: &str, mut claims: Value| {
-        claims["exp"] = (jiff::Timestamp::now().as_second() + 3600).into();
+        claims["exp"] = (SystemClock.now().as_second() + 3600).into();
         let key = EncodingKey::from_secret(secret(name).as_bytes());
         jsonwebtoken::encode(&Header::default(), &claims, &key).expect("a token")
     };
