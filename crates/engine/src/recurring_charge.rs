@@ -144,14 +144,17 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Charges the one that is due now. One whose meter nobody sells any more has come to its end.
+    /// Charges the one that is due now. One that cannot be charged any more, because its meter or its price is gone, has come
+    /// to its end: it must not keep the customer from everything else.
     pub(crate) fn recurring_charge_is_due(&mut self, index: usize) -> Result<(), Refusal> {
         let mut recurring = self.decision.customer.state.recurring_charges[index].clone();
-        if self.catalog.meter(&recurring.meter).is_err() {
+        let before = self.decision.clone();
+        let request = recurring.request(recurring.charged, recurring.next_at);
+        let charged = self.charge(&request, Source::Recurring, None);
+        if charged.and_then(|()| recurring.go_on(&self.catalog.time_zone)).is_err() {
+            self.decision = before;
             return self.end_recurring_charge(recurring.id);
         }
-        self.charge(&recurring.request(recurring.charged, recurring.next_at), Source::Recurring, None)?;
-        recurring.go_on(&self.catalog.time_zone)?;
         self.decision.customer.state.recurring_charges[index] = recurring;
         Ok(())
     }

@@ -33,6 +33,9 @@ pub(crate) fn define(catalog: &mut engine::Catalog, words: &Words) -> Option<()>
         ["no", "pack", name] => {
             catalog.packs.remove(*name)?;
         }
+        ["no", "meter", name] => {
+            catalog.meters.remove(*name)?;
+        }
         ["pack", name, price, currency, "gives", amount, asset] => {
             let pack = Pack {
                 name: Arc::from(*name),
