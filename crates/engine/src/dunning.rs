@@ -105,23 +105,10 @@ impl Draft<'_> {
         if automatic {
             open.standing.next_attempt_at = None;
         }
-        self.decision.payments.push(Payment {
-            id,
-            purpose: Purpose::Invoice(InvoicePayment { invoice, automatic, excess: 0, tax: 0 }),
-            amount,
-            collection,
-            state: PaymentState::Pending,
-            reference: None,
-            provider_invoice: at_provider.then(ProviderInvoice::default),
-            client_secret: None,
-            page: None,
-            failure: None,
-            refunds: Vec::new(),
-            dispute: None,
-            position: self.decision.customer.position,
-            created_at: self.clock,
-            paid_at: None,
-        });
+        let purpose = Purpose::Invoice(InvoicePayment { invoice, automatic, excess: 0, tax: 0 });
+        let payment = self.new_payment(id, purpose, amount, collection);
+        let provider_invoice = at_provider.then(ProviderInvoice::default);
+        self.decision.payments.push(Payment { provider_invoice, created_at: self.clock, ..payment });
         // Only one payment is meant to come true; should both, the second is to the customer's credit.
         if let Some(payment) = former {
             self.effect(Effect::CancelPayment { payment }, self.clock);

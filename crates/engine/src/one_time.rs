@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::effect::Effect;
 use crate::ledger::{Account, EntryKind};
 use crate::money::Money;
-use crate::payment::{Payment, PaymentState, Purpose};
+use crate::payment::Purpose;
 use crate::purchase::CollectionRequest;
 use crate::refusal::Refusal;
 use crate::wallet::Draft;
@@ -54,23 +54,9 @@ impl Draft<'_> {
             return Err(Refusal::AmountOutOfRange);
         }
         let collection = self.collection(&request.collection)?;
-        self.decision.payments.push(Payment {
-            id: request.id,
-            purpose: Purpose::OneTime(request.one_time.clone()),
-            amount: request.amount.clone(),
-            collection,
-            state: PaymentState::Pending,
-            reference: None,
-            provider_invoice: None,
-            client_secret: None,
-            page: None,
-            failure: None,
-            refunds: Vec::new(),
-            dispute: None,
-            position: self.decision.customer.position,
-            created_at: self.now,
-            paid_at: None,
-        });
+        let purpose = Purpose::OneTime(request.one_time.clone());
+        let payment = self.new_payment(request.id, purpose, request.amount.clone(), collection);
+        self.decision.payments.push(payment);
         self.effect(Effect::CreatePayment { payment: request.id }, self.now);
         Ok(())
     }

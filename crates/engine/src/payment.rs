@@ -279,6 +279,27 @@ impl Draft<'_> {
         Ok(())
     }
 
+    /// A payment that is yet to be made at the provider.
+    pub(crate) fn new_payment(&self, id: Uuid, purpose: Purpose, amount: Money, collection: Collection) -> Payment {
+        Payment {
+            id,
+            purpose,
+            amount,
+            collection,
+            state: PaymentState::Pending,
+            reference: None,
+            provider_invoice: None,
+            client_secret: None,
+            page: None,
+            failure: None,
+            refunds: Vec::new(),
+            dispute: None,
+            position: self.decision.customer.position,
+            created_at: self.now,
+            paid_at: None,
+        }
+    }
+
     /// Moves a payment on by what the provider says. A report about another payment, or about another sum than was
     /// recorded, is refused: whatever it says, it is not what was agreed on.
     fn report_payment(&mut self, payment: &mut Payment, heard: Heard, report: &PaymentReport) -> Result<(), Refusal> {

@@ -420,31 +420,18 @@ impl Draft<'_> {
     fn new_fee(&self, subscription: Uuid, fee: &FeeReport) -> Payment {
         let mut known = self.decision.customer.state.subscriptions.iter();
         let method = known.find(|known| known.id == subscription).and_then(|known| known.method.clone());
-        Payment {
-            id: fee.id,
-            purpose: Purpose::Subscription(FeePayment {
-                subscription,
-                invoice: fee.invoice.clone(),
-                tax: fee.tax,
-                begins_period: fee.begins_period,
-            }),
-            amount: fee.payment.amount.clone(),
-            collection: match method {
-                Some(method) => Collection::OffSession { method },
-                None => Collection::OnSession { save_method: true },
-            },
-            state: PaymentState::Pending,
-            reference: Some(fee.payment.reference.clone()),
-            provider_invoice: None,
-            client_secret: None,
-            page: None,
-            failure: None,
-            refunds: Vec::new(),
-            dispute: None,
-            position: self.decision.customer.position,
-            created_at: self.now,
-            paid_at: None,
-        }
+        let collection = match method {
+            Some(method) => Collection::OffSession { method },
+            None => Collection::OnSession { save_method: true },
+        };
+        let purpose = Purpose::Subscription(FeePayment {
+            subscription,
+            invoice: fee.invoice.clone(),
+            tax: fee.tax,
+            begins_period: fee.begins_period,
+        });
+        let payment = self.new_payment(fee.id, purpose, fee.payment.amount.clone(), collection);
+        Payment { reference: Some(fee.payment.reference.clone()), ..payment }
     }
 
     /// The provider has collected a fee: it was sold and paid at once, because its invoice is the provider's.

@@ -10,7 +10,7 @@ use crate::effect::Effect;
 use crate::grant::{GrantKind, GrantTerms};
 use crate::id::operation_id;
 use crate::money::{Asset, Micros, Money};
-use crate::payment::{Collection, Payment, PaymentState, Purpose};
+use crate::payment::{Collection, Purpose};
 use crate::refusal::Refusal;
 use crate::wallet::Draft;
 
@@ -128,23 +128,8 @@ impl Draft<'_> {
             meters: pack.meters.clone(),
             automatic,
         };
-        self.decision.payments.push(Payment {
-            id,
-            purpose: Purpose::Purchase(purchase),
-            amount: amount.clone(),
-            collection,
-            state: PaymentState::Pending,
-            reference: None,
-            provider_invoice: None,
-            client_secret: None,
-            page: None,
-            failure: None,
-            refunds: Vec::new(),
-            dispute: None,
-            position: self.decision.customer.position,
-            created_at: self.now,
-            paid_at: None,
-        });
+        let payment = self.new_payment(id, Purpose::Purchase(purchase), amount.clone(), collection);
+        self.decision.payments.push(payment);
         self.effect(Effect::CreatePayment { payment: id }, self.now);
         Ok(amount)
     }

@@ -6,6 +6,7 @@
 //! file's. Each dialect is a folder; what they share is in this one.
 
 mod ciris;
+mod detail;
 mod failure;
 mod fields;
 mod helppet;

@@ -24,6 +24,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::detail::said;
 use super::failure::{Failed, Failure};
 use super::spoken::Spoken;
 use super::{Body, Caller, Dialect, Named, Query, Raw, Speaker, instant};
@@ -157,11 +158,6 @@ fn refused(refusal: &Refusal) -> Response {
         refusal => refusal.to_string(),
     };
     said(status, &words)
-}
-
-/// An error of this product: one sentence.
-fn said(status: StatusCode, words: &str) -> Response {
-    (status, Json(json!({"detail": words}))).into_response()
 }
 
 /// An answer.

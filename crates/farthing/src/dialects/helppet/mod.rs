@@ -12,7 +12,7 @@ mod webhook;
 use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use axum::{Json, Router};
@@ -23,12 +23,12 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::detail::{answer, said, unauthorized};
 use super::failure::{self, Failed, Failure};
 use super::spoken::Spoken;
 use super::{Body, Caller, Dialect, Named, Query, Raw, Speaker, instant};
 use crate::app::App;
 use crate::config::dialect::HelppetSettings;
-use crate::identity::IdentityError;
 
 /// The largest body that is read, in bytes.
 const LARGEST: usize = 1 << 20;
@@ -108,17 +108,6 @@ impl Dialect for Helppet {
     }
 }
 
-/// It is not known who calls.
-fn unauthorized(error: &IdentityError) -> Response {
-    let words = match error {
-        IdentityError::Missing | IdentityError::Credentials(_) => "Not authenticated",
-        _ => "Could not validate credentials",
-    };
-    let mut response = said(StatusCode::UNAUTHORIZED, words);
-    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    response
-}
-
 /// What the provider refused, in words that a practice may read and none of its own.
 fn declined(failure: &ProviderFailure) -> Response {
     tracing::warn!(event = "stripe_error", code = &*failure.code, decline_code = failure.decline_code.as_deref());
@@ -150,16 +139,4 @@ fn refused(refusal: &Refusal) -> Response {
         Refusal::UnknownPaymentMethod => said(StatusCode::NOT_FOUND, "Payment method not found"),
         refusal => said(failure::status(refusal.kind()), &refusal.to_string()),
     }
-}
-
-/// An error of this product: one sentence.
-fn said(status: StatusCode, words: &str) -> Response {
-    (status, Json(json!({"detail": words}))).into_response()
-}
-
-/// An answer; this product has one status for all of them.
-fn answer(body: impl serde::Serialize) -> Response {
-    let mut response = Json(body).into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }

@@ -25,13 +25,13 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::detail::{said, unauthorized};
 use super::failure::{self, Failed, Failure};
 use super::fields::Invalid;
 use super::spoken::Spoken;
 use super::{Body, Caller, Dialect, Query, Raw, Speaker};
 use crate::app::App;
 use crate::config::dialect::SpeechSettings;
-use crate::identity::IdentityError;
 
 /// The largest body that is read, in bytes.
 const LARGEST: usize = 1 << 20;
@@ -149,17 +149,6 @@ fn rendered(failure: Failure, verb: Option<&str>) -> Response {
     }
 }
 
-/// It is not known who calls.
-fn unauthorized(error: &IdentityError) -> Response {
-    let words = match error {
-        IdentityError::Missing | IdentityError::Credentials(_) => "Not authenticated",
-        _ => "Could not validate credentials",
-    };
-    let mut response = said(StatusCode::UNAUTHORIZED, words);
-    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    response
-}
-
 /// What is wrong with a request, each with its place: `usage_amount`, `query -> limit`.
 fn invalid(wrong: &[Invalid]) -> Response {
     let place = |wrong: &Invalid| {
@@ -209,11 +198,6 @@ fn refused(refusal: &Refusal) -> (StatusCode, String) {
         refusal => failure::status(refusal.kind()),
     };
     (status, refusal.to_string())
-}
-
-/// An error of this product: one sentence.
-fn said(status: StatusCode, words: &str) -> Response {
-    (status, Json(json!({"detail": words}))).into_response()
 }
 
 /// An answer; this product has one status for all of them.
