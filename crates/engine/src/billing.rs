@@ -418,7 +418,10 @@ impl Draft<'_> {
         let start = period.start.as_microsecond();
         // Not the id of an invoice on demand, which the month may have had before.
         self.bill_owed(period, |currency| operation_id(customer, "monthly_invoice", &format!("{start}/{currency}")))?;
-        Ok(())
+        // What was used at the very turn of the month, or is dated a little ahead, is the next one's.
+        let unbilled = &self.decision.customer.state.unbilled;
+        let next = unbilled.iter().any(|usage| usage.asset.currency().is_some() && usage.period >= self.now);
+        if next { self.expect_usage_invoice() } else { Ok(()) }
     }
 
     /// Sees that something is invoiced when the month ends, where no subscription will.

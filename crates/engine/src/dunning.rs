@@ -101,7 +101,7 @@ impl Draft<'_> {
         let attempt = format!("{}/{}", open.standing.attempts, self.decision.customer.position);
         let id = id.unwrap_or_else(|| operation_id(invoice, "payment", &attempt));
         let amount = Money { minor: open.standing.due, currency: open.currency.clone() };
-        let former = open.standing.payment.replace(id).filter(|_| open.standing.state == InvoiceState::Open);
+        let former = open.standing.payment.replace(id);
         if automatic {
             open.standing.next_attempt_at = None;
         }
@@ -142,8 +142,10 @@ impl Draft<'_> {
         tried: bool,
     ) -> Result<(), Refusal> {
         let waiting = matches!(payment.state, PaymentState::RequiresPayment | PaymentState::RequiresAction);
+        let open = self.decision.customer.state.invoices.iter().find(|open| open.id == purpose.invoice);
+        let is_current = open.is_some_and(|open| open.standing.payment == Some(payment.id));
         if tried && waiting {
-            return self.attempt_failed(purpose.invoice);
+            return if is_current { self.attempt_failed(purpose.invoice) } else { Ok(()) };
         }
         if before == payment.state {
             return Ok(());
@@ -154,8 +156,6 @@ impl Draft<'_> {
         {
             open.at_provider = false;
         }
-        let current = self.decision.customer.state.invoices.iter().find(|open| open.id == purpose.invoice);
-        let is_current = current.is_some_and(|open| open.standing.payment == Some(payment.id));
         // The customer has been asked to act, or nothing more comes of it; a payment that the customer makes can be
         // tried again by the customer.
         let failed = match payment.state {
@@ -194,7 +194,12 @@ impl Draft<'_> {
         open.standing.paid += used;
         if open.standing.due == 0 {
             let (subscription, begins_period) = (open.subscription, open.begins_period);
+            let other = open.standing.payment.filter(|current| *current != id);
             self.settle_invoice(index, InvoiceState::Paid)?;
+            // What was asked for besides is not to be paid any more.
+            if let Some(payment) = other {
+                self.effect(Effect::CancelPayment { payment }, self.clock);
+            }
             self.after_payment(subscription)?;
             if begins_period {
                 self.begin_spending_anew();

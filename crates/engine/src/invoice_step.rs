@@ -82,10 +82,12 @@ impl Draft<'_> {
     pub(crate) fn void_invoice(&mut self, index: usize) -> Result<(), Refusal> {
         let open = self.decision.customer.state.invoices[index].clone();
         let (cause, due) = ((EntryKind::InvoiceVoid, open.id), open.standing.due);
-        let tax = tax_share(&open, open.standing.credited, due)?;
+        // Of what the customer was left to pay, no more waits again than was still due.
+        let carried = open.carried_in.min(due);
+        let tax = tax_share(&open, open.standing.credited, due)?.min(due - carried);
         self.post_minor(cause, (Account::Tax, Account::Invoiced), &open.currency, tax)?;
-        self.post_minor(cause, (Account::Revenue, Account::Invoiced), &open.currency, due - open.carried_in - tax)?;
-        self.carry(cause, Account::Invoiced, &open.currency, open.carried_in)?;
+        self.post_minor(cause, (Account::Revenue, Account::Invoiced), &open.currency, due - carried - tax)?;
+        self.carry(cause, Account::Invoiced, &open.currency, carried)?;
         let payment = open.standing.payment;
         self.decision.customer.state.invoices[index].standing.due = 0;
         self.settle_invoice(index, InvoiceState::Void)?;
@@ -128,6 +130,10 @@ impl Draft<'_> {
         standing.due -= minor;
         standing.credited += minor;
         if standing.due > 0 {
+            // What the provider has of it asks for the whole sum: another takes its place.
+            if open.at_provider && open.standing.payment.is_some() {
+                return self.pay_invoice(open.id, None, Collection::OnSession { save_method: false }, false);
+            }
             self.invoice_changed(index);
             return Ok(());
         }

@@ -128,7 +128,7 @@ impl Spoken {
             return Ok((event, EventState::Due));
         }
         match self.inbound.applied(&event, WEBHOOK_WAIT).await? {
-            EventState::Due => Err(Failure::Webhook(InboundError::NotApplied)),
+            EventState::Due | EventState::Dead => Err(Failure::Webhook(InboundError::NotApplied)),
             state => Ok((event, state)),
         }
     }

@@ -57,7 +57,7 @@ impl Jobs {
                 Ok(Some(found)) if &*found.state == "draft" => {
                     // Which lines it has already, nobody knows any more.
                     let _ = self.exchange(row, invoices.discard(&found.reference).await).await?;
-                    operation = operation.step("anew");
+                    operation = operation.step(&format!("anew_{}", row.attempts));
                 }
                 Ok(Some(found)) => return self.bring_invoice(row, payment, Heard::Made, &found).await,
                 Ok(None) | Err(_) => {}
@@ -99,6 +99,10 @@ impl Jobs {
             Err(_) => self.exchange(row, invoices.get(&reference).await).await?,
         };
         match report {
+            // It may not be voided while a payment of it is under way; as long as it is open, somebody could pay it.
+            Ok(report) if &*report.state == "open" => {
+                Err(JobError::Provider("the invoice is still open at the provider".to_owned()))
+            }
             Ok(report) => self.bring_invoice(row, payment, Heard::Told, &report).await,
             Err(failure) => self.settle(row, EffectEnd::Failed, Some(&failure)).await,
         }

@@ -769,6 +769,19 @@ async fn many_pages_at_once_do_everything_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_organisation_that_was_erased_is_set_up_anew() {
+    on_both(async |app, _| {
+        let first = set_up(app).await;
+        app.request("POST", &format!("/v1/customers/{ORGANISATION}/erase")).send().await.is(200);
+        let again = set_up(app).await;
+        assert_ne!((&again["id"], &again["stripe_customer_id"]), (&first["id"], &first["stripe_customer_id"]));
+        let twice = post(app, "/customer", json!({"email": "test@example.com"})).await.is(400);
+        assert_eq!(twice["detail"], "Customer already exists for this organization");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_webhook_is_verified_and_may_come_twice_and_in_any_order() {
     on_both(async |app, sandbox| {
         set_up(app).await;

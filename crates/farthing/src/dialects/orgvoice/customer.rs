@@ -3,12 +3,13 @@
 use axum::extract::State as FromState;
 use axum::http::StatusCode;
 use axum::response::Response;
-use engine::id::keyed_id;
-use engine::{Command, CustomerChange, Effect, PayerChange, Profile};
+use engine::id::{keyed_id, operation_id};
+use engine::{Command, CustomerChange, Effect, PayerChange, Profile, Refusal};
 use serde::Serialize;
 use serde_json::json;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
+use uuid::Uuid;
 
 use super::organisation::{Member, is_billed};
 use super::{
@@ -113,8 +114,16 @@ pub(super) async fn set_up(
     }
     let known = member.row(speaker).await?.map(|row| row.profile).unwrap_or_default();
     let key = &member.key;
-    upsert(speaker, key, profile(known.clone(), new), Some("profile")).await?;
-    let asked = register(speaker, key, Some("register")).await?;
+    let first = keyed_id(&key.tenant, &key.external_id, "orgvoice_customer", "profile");
+    match upsert(speaker, key, profile(known.clone(), new), Some((first, 0))).await {
+        // One that comes back after it was erased is another customer, and is set up anew.
+        Err(Failure::Refused(Refusal::OperationKeyReused)) => {
+            upsert(speaker, key, profile(known.clone(), new), None).await?;
+        }
+        upserted => upserted?,
+    }
+    let customer = member.row(speaker).await?.ok_or(Failure::Unavailable)?.customer.id;
+    let asked = register(speaker, key, Some(customer)).await?;
     let mut came_first = !asked.replayed;
     if let Some(failure) = failure(speaker, key, &asked).await? {
         if came_first {
@@ -145,25 +154,22 @@ async fn upsert(
     speaker: &Speaker<OrgvoiceSettings>,
     key: &CustomerKey,
     profile: Profile,
-    once: Option<&str>,
+    once: Option<(Uuid, i64)>,
 ) -> Result<(), Failure> {
     let change = CustomerChange { profile: Some(profile), ..CustomerChange::default() };
-    speaker.spoken.execute(key, Command::Upsert(change), operation(key, once)).await?;
+    speaker.spoken.execute(key, Command::Upsert(change), once).await?;
     Ok(())
 }
 
+/// Asks for the provider's customer; once in the life of a customer of ours, where that is given.
 async fn register(
     speaker: &Speaker<OrgvoiceSettings>,
     key: &CustomerKey,
-    once: Option<&str>,
+    once: Option<Uuid>,
 ) -> Result<Answer, Failure> {
     let command = Command::ChangePayer(PayerChange::Register);
-    Ok(speaker.spoken.execute(key, command, operation(key, once)).await?)
-}
-
-/// What is done once in the life of an organisation, whoever asks for it.
-fn operation(key: &CustomerKey, once: Option<&str>) -> Option<(uuid::Uuid, i64)> {
-    once.map(|what| (keyed_id(&key.tenant, &key.external_id, "orgvoice_customer", what), 0))
+    let operation = once.map(|customer| (operation_id(customer, "orgvoice_customer", "register"), 0));
+    Ok(speaker.spoken.execute(key, command, operation).await?)
 }
 
 /// Why the provider would not make the customer, where it would not.

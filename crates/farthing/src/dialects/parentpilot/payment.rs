@@ -103,9 +103,12 @@ pub(super) async fn create(
     Asked(body): Asked<NewPayment>,
 ) -> Result<Response, Failed<Parentpilot>> {
     user.require(Scope::Write)?;
-    let key = headers.get(&IDEMPOTENCY_KEY).map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
-    let key = key.filter(|key| !key.is_empty() && key.len() <= LONGEST_KEY);
-    let outcome = begin(&speaker, &user, &body, key.as_deref()).await;
+    let key = headers.get(&IDEMPOTENCY_KEY).map(|key| key.to_str().unwrap_or_default());
+    // A key that is left out would have a repeat begin another payment.
+    if key.is_some_and(|key| key.is_empty() || key.len() > LONGEST_KEY) {
+        return Err(Failed::with(said(StatusCode::BAD_REQUEST, "Idempotency-Key must be 1 to 255 visible characters")));
+    }
+    let outcome = begin(&speaker, &user, &body, key).await;
     // Less or more than can be collected.
     if let Err(Failure::Refused(Refusal::AmountOutOfRange)) = outcome {
         return Err(Failed::with(said(StatusCode::BAD_REQUEST, AMOUNT_REQUIRED)));

@@ -207,12 +207,13 @@ async fn step(spoken: &Spoken, user: &User, row: &Row, step: SubscriptionStep) -
 
 fn to_plan(plan: Arc<str>) -> SubscriptionStep {
     let change = TermsChange { plan: Some(plan), ..TermsChange::default() };
-    SubscriptionStep::Change(change, ChangeTime::Now(Proration::NextInvoice))
+    // At once, or whoever ended the subscription before its next invoice would have had the better plan for nothing.
+    SubscriptionStep::Change(change, ChangeTime::Now(Proration::Now))
 }
 
 /// Move a subscription to another plan
 ///
-/// Now; the difference for the rest of the period is on the next invoice.
+/// Now; the difference for the rest of the period is invoiced at once.
 #[utoipa::path(put, path = "/api/payments/subscriptions/{subscriptionId}", operation_id = "update_subscription", tag = "subscriptions", request_body = Choice,
     params(("subscriptionId" = String, Path, description = "The provider's id of it")), responses((status = 200, body = Data<View>)))]
 pub(super) async fn update(
@@ -285,7 +286,8 @@ async fn move_to(speaker: &Speaker<ParentpilotSettings>, user: &User, plan: Arc<
         return Ok(true);
     }
     let state = &row.customer.state;
-    let Some(paid) = state.subscriptions.iter().find(|known| known.state.is_in_force()) else { return Ok(false) };
+    let pays = |known: &&engine::Subscription| known.state == SubscriptionState::Active;
+    let Some(paid) = state.subscriptions.iter().find(pays) else { return Ok(false) };
     spoken.require_provider()?;
     let paid = fetch(spoken, &row, paid.id).await?;
     step(spoken, user, &paid, to_plan(plan)).await?;
