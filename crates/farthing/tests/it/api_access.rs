@@ -121,9 +121,13 @@ async fn pages_of_the_origins_that_are_named_may_read_answers() {
     // The browser asks first, without any credentials.
     let first = app.request("OPTIONS", path).anonymous().header("origin", "https://app.acme.example");
     let first = first.header("access-control-request-method", "GET");
-    let asked = first.header("access-control-request-headers", "authorization").send().await;
+    let asked = first.header("access-control-request-headers", "authorization, x-tenant-id").send().await;
     assert_eq!((asked.status, asked.header("access-control-allow-origin")), (200, Some("https://app.acme.example")));
-    assert!(asked.header("access-control-allow-headers").is_some_and(|headers| headers.contains("authorization")));
+    assert!(
+        asked
+            .header("access-control-allow-headers")
+            .is_some_and(|headers| headers.contains("authorization, x-tenant-id"))
+    );
     assert_eq!(asked.header("access-control-allow-credentials"), None);
     // Then it shows the page what it got, a refusal as well; a page of elsewhere sees nothing of it.
     for (request, status) in
