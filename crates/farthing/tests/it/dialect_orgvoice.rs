@@ -769,23 +769,6 @@ async fn many_pages_at_once_do_everything_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_has_not_paid_yet_may_choose_another_plan() {
-    on_both(async |app, sandbox| {
-        set_up(app).await;
-        let basic = post(app, "/subscription", json!({"stripe_price_id": BASIC})).await.is(200);
-        let pro = post(app, "/subscription", json!({"stripe_price_id": PRO})).await.is(200);
-        assert_eq!((&pro["amount_cents"], &pro["status"]), (&json!(9900), &json!("incomplete")), "{pro}");
-        assert_ne!(pro["stripe_subscription_id"], basic["stripe_subscription_id"]);
-        assert_eq!(sandbox.pay(text(&pro, "client_secret"), "pm_card_visa").await.0, 200);
-        eventually(async || get(app, "/subscription").await.status == 200).await;
-        assert_eq!(get(app, "/subscription").await.is(200)["amount_cents"], 9900);
-        // The first can be paid no more.
-        assert_ne!(sandbox.pay(text(&basic, "client_secret"), "pm_card_visa").await.0, 200);
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn an_organisation_that_was_erased_is_set_up_anew() {
     on_both(async |app, _| {
         let first = set_up(app).await;

@@ -5,10 +5,7 @@ use std::sync::Arc;
 use axum::extract::State as FromState;
 use axum::http::StatusCode;
 use axum::response::Response;
-use engine::{
-    Collection, CollectionRequest, Command, Effect, Plan, Refusal, SubscribeRequest, SubscriptionState,
-    SubscriptionStep,
-};
+use engine::{Collection, CollectionRequest, Command, Effect, Plan, Refusal, SubscribeRequest, SubscriptionState};
 use serde::Serialize;
 use serde_json::json;
 use tokio::time::Instant;
@@ -171,7 +168,6 @@ async fn subscribe(
     collection: Option<CollectionRequest>,
 ) -> Result<(engine::Subscription, Option<PaymentRow>), Failure> {
     let (spoken, key) = (&speaker.spoken, &member.key);
-    end_unpaid(speaker, member, plan).await?;
     let id = spoken.app.clock.new_id();
     let command = Command::Subscribe(SubscribeRequest {
         id,
@@ -202,26 +198,6 @@ async fn subscribe(
         Err(error) => return Err(error.into()),
     };
     made(speaker, member, id).await
-}
-
-/// Ends a subscription to another plan that nobody has paid for: whoever chose another plan meanwhile means that.
-async fn end_unpaid(speaker: &Speaker<OrgvoiceSettings>, member: &Member<'_>, plan: &Arc<Plan>) -> Result<(), Failure> {
-    let row = member.require(speaker).await?;
-    let mut known = row.customer.state.subscriptions.iter();
-    let other = known.find(|known| known.state == SubscriptionState::Incomplete && known.terms.plan != plan.name);
-    let Some(subscription) = other.map(|other| other.id) else { return Ok(()) };
-    let step = SubscriptionStep::Cancel { prorate: false };
-    let command = Command::StepSubscription { subscription, step };
-    match speaker.spoken.execute(&member.key, command, None).await {
-        Ok(done) => {
-            let ends = |effect: &Effect| matches!(effect, Effect::EndSubscription { .. });
-            speaker.spoken.wait_for(&member.key, &done, ends).await?;
-            Ok(())
-        }
-        // It has ended.
-        Err(ServiceError::Refused(Refusal::UnknownSubscription)) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// A subscription once the provider has made it.
