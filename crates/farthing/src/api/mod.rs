@@ -8,6 +8,7 @@ mod caller;
 mod cross_origin;
 mod health;
 mod idempotent;
+mod lingering;
 mod openapi;
 mod page;
 mod parameters;
@@ -51,6 +52,7 @@ pub fn router(app: Arc<App>, others: Router<Arc<App>>, dialects: Vec<Described>)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(body::LARGEST))
         .layer(from_fn(catch_panic))
+        .layer(from_fn(lingering::linger))
         .layer(from_fn_with_state(app.clone(), observe))
         .with_state(app);
     match cross_origin {

@@ -1,7 +1,11 @@
 //! Bad input of every kind, in one table: what is sent, and the status, code and pointer of the problem that comes back.
 //! Whatever comes, nothing changes and nothing breaks.
 
+use std::time::Duration;
+
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::harness::{TestApp, TestRequest, on_both, text};
 
@@ -520,5 +524,41 @@ async fn a_method_that_is_not_taken_is_answered_with_those_that_are() {
             methods
         };
         assert_eq!(refused.header("allow").map(sorted), Some(sorted(allow)), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn who_still_sends_a_body_that_is_refused_is_told_so() {
+    let app = TestApp::start(crate::databases::Database::sqlite().await).await;
+    let half = vec![b' '; 2 << 20];
+    for (key, status) in [(app.admin_key.as_str(), "HTTP/1.1 413"), ("sk_unknown", "HTTP/1.1 401")] {
+        let mut stream = TcpStream::connect(app.address).await.expect("the server listens");
+        let head = format!(
+            "POST /v1/charges HTTP/1.1\r\nHost: farthing\r\nX-API-Key: {key}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n",
+            2 * half.len()
+        );
+        stream.write_all(head.as_bytes()).await.expect("it reads");
+        stream.write_all(&half).await.expect("it reads on");
+        // Long enough for the answer to have been made.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        stream.write_all(&half).await.expect("it reads to the end");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        assert!(answer.starts_with(status), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn who_never_ends_a_body_that_is_refused_is_cut_off() {
+    let app = TestApp::start(crate::databases::Database::sqlite().await).await;
+    let mut stream = TcpStream::connect(app.address).await.expect("the server listens");
+    let head = "POST /v1/charges HTTP/1.1\r\nHost: farthing\r\nContent-Length: 1073741824\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.expect("it reads");
+    let piece = vec![b' '; 1 << 20];
+    let mut sent = 0;
+    while stream.write_all(&piece).await.is_ok() {
+        sent += 1;
+        assert!(sent < 1024, "all of it was read");
     }
 }

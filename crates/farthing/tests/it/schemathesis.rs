@@ -133,11 +133,13 @@ fn token(app: &TestApp, claims: &str) -> String {
 async fn test_document(app: &TestApp, document: &str, user: Option<&str>, settings: &str, checks: &str) {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(directory.path().join("schemathesis.toml"), settings).expect("a file");
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/bin/schemathesis");
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let program = package.join("../../.venv/bin/schemathesis");
     assert!(program.exists(), "there is no {}: run ./test, which installs it", program.display());
 
     let run = Command::new(program)
         .current_dir(directory.path())
+        .env("SCHEMATHESIS_HOOKS", package.join("tests/schemathesis_hooks.py"))
         .args(["run", &format!("http://{}{document}", app.address)])
         .args(["--header", &format!("X-API-Key: {}", app.admin_key)])
         .args(
