@@ -467,13 +467,14 @@ async fn stands(speaker: &Speaker<SpeechSettings>, user: &User) -> Result<Status
     })
 }
 
-/// The subscription that a user has, or the last one that it had.
+/// The subscription that a user has, or the last one that it had, as of when its row was read: one that has begun since would not
+/// go with what the row says of features and usage.
 async fn latest(speaker: &Speaker<SpeechSettings>, row: &CustomerRow) -> Result<Option<Subscription>, Failure> {
     if let Some(live) = row.customer.state.subscriptions.last() {
         return Ok(Some(live.clone()));
     }
-    let (owner, page) = ((row.customer.shard_key, row.customer.id), Page { after: None, limit: 1 });
+    let (owner, page) = ((row.customer.shard_key, row.customer.id), Page { after: None, limit: 2 });
     let store = &speaker.spoken.app.store;
     let found = store.subscriptions(&speaker.spoken.scope_of(row), owner, page).await?;
-    Ok(found.into_iter().next().map(|row| row.value))
+    Ok(found.into_iter().map(|row| row.value).find(|subscription| subscription.state.has_ended()))
 }
