@@ -23,7 +23,7 @@ use crate::notice::Notice;
 use crate::payment::Collection;
 use crate::period::{Period, month_of};
 use crate::refusal::Refusal;
-use crate::subscription::Subscription;
+use crate::subscription::{Subscription, SubscriptionSource};
 use crate::tax::{TaxRate, taxes};
 use crate::wallet::Draft;
 
@@ -149,11 +149,11 @@ impl Draft<'_> {
         state.pending_lines = later;
         let owed = self.decision.customer.owed(&currency).minus(debt.taken)?;
         self.set_debt(&currency, owed);
-        let by_invoice = bill.subscription.is_some_and(|subscription| subscription.by_invoice);
+        let subscription = bill.subscription;
         let invoice = self.draw_up(bill, lines)?;
         self.book_invoice(&invoice, &debt, carried_in)?;
         let id = invoice.id;
-        self.open(invoice, carried_in, by_invoice);
+        self.open(invoice, carried_in, subscription);
         Ok(Some(id))
     }
 
@@ -338,7 +338,7 @@ impl Draft<'_> {
         self.post(cause, None, sides, (currency, micros(minor.abs(), currency)?))
     }
 
-    fn open(&mut self, invoice: Invoice, carried_in: i64, by_invoice: bool) {
+    fn open(&mut self, invoice: Invoice, carried_in: i64, subscription: Option<&Subscription>) {
         let state = &mut self.decision.customer.state;
         if let Some(subscription) = state.subscriptions.iter_mut().find(|known| Some(known.id) == invoice.subscription)
         {
@@ -349,7 +349,8 @@ impl Draft<'_> {
                 id: invoice.id,
                 subscription: invoice.subscription,
                 currency: invoice.currency.clone(),
-                by_invoice,
+                by_invoice: subscription.is_some_and(|subscription| subscription.by_invoice),
+                of_own: subscription.is_some_and(|subscription| subscription.source == SubscriptionSource::Own),
                 begins_period: matches!(invoice.reason, InvoiceReason::Start | InvoiceReason::Renewal),
                 total: invoice.standing.due,
                 tax: invoice.tax,
@@ -490,12 +491,12 @@ impl Draft<'_> {
     pub(crate) fn collect_if_open(&mut self, invoice: Uuid) -> Result<(), Refusal> {
         let open = self.decision.customer.state.invoices.iter().find(|open| open.id == invoice);
         let Some(open) = open.filter(|_| self.refuse_closed().is_ok()) else { return Ok(()) };
-        let (subscription, by_invoice) = (open.subscription, open.by_invoice);
+        let (subscription, at_provider) = (open.subscription, self.belongs_at_provider(open));
         let has_method = self.decision.customer.state.payer.usual_method().is_some();
-        if by_invoice {
+        if open.by_invoice {
             return Ok(());
         }
-        if !has_method && self.is_at_provider(subscription) {
+        if !has_method && at_provider {
             // There it waits for its customer.
             let collection = Collection::OnSession { save_method: false };
             return self.pay_invoice(invoice, None, collection, false);

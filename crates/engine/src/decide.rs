@@ -1,6 +1,7 @@
 //! The one way in: a customer, a command and the time make a decision, or a refusal that changes nothing.
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use crate::catalog::{Catalog, LifeEvent};
 use crate::charge::Source;
@@ -44,10 +45,23 @@ pub fn decide_payment(
 /// What a command may be about and is kept apart from the customer's row, as it stands.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Documents<'a> {
-    /// The payment that `Command::payment` names.
+    /// The payment that `Command::payment` names, or the one that belongs to the invoice.
     pub payment: Option<&'a Payment>,
     /// The invoice that `Command::invoice` names.
     pub invoice: Option<&'a Invoice>,
+}
+
+impl<'a> Documents<'a> {
+    /// What a command is about, looked up by id.
+    pub fn find(
+        command: &Command,
+        payment: impl FnOnce(Uuid) -> Option<&'a Payment>,
+        invoice: impl FnOnce(Uuid) -> Option<&'a Invoice>,
+    ) -> Self {
+        let invoice = command.invoice().and_then(invoice);
+        let of_invoice = invoice.and_then(|invoice| invoice.standing.payment);
+        Self { payment: command.payment().or(of_invoice).and_then(payment), invoice }
+    }
 }
 
 /// The same, for a command that may be about a payment or an invoice.
@@ -138,7 +152,7 @@ impl Draft<'_> {
             Command::FailSubscription { subscription, failure } => self.fail_subscription(*subscription, failure),
             Command::AddItem(request) => self.add_item(request),
             Command::InvoiceUsage => self.invoice_usage(),
-            Command::StepInvoice { invoice, step } => self.step_invoice(*invoice, documents.invoice, step),
+            Command::StepInvoice { invoice, step } => self.step_invoice(*invoice, documents, step),
             // Time has passed before any command is obeyed.
             _ => Ok(()),
         }

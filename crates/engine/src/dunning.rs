@@ -55,7 +55,7 @@ pub struct InvoicePayment {
     pub invoice: Uuid,
     /// Whether farthing collects it by itself.
     pub automatic: bool,
-    /// What of it was more than was due when it came, in minor units: that is to the customer's credit.
+    /// What of it is to the customer's credit, in minor units: it was more than was due when it came, or was credited since.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub excess: i64,
     /// What of the rest was tax.
@@ -94,7 +94,7 @@ impl Draft<'_> {
         automatic: bool,
     ) -> Result<(), Refusal> {
         let index = self.open_invoice(invoice)?;
-        let at_provider = self.is_at_provider(self.decision.customer.state.invoices[index].subscription);
+        let at_provider = self.belongs_at_provider(&self.decision.customer.state.invoices[index]);
         let open = &mut self.decision.customer.state.invoices[index];
         open.at_provider = at_provider;
         open.standing.attempts = open.standing.attempts.saturating_add(u16::from(automatic));
@@ -126,11 +126,10 @@ impl Draft<'_> {
         self.invoice_changed(index);
     }
 
-    /// Whether an invoice is one at the provider too: not where its subscription is renewed here, and collects by its own rules.
-    pub(crate) fn is_at_provider(&self, subscription: Option<Uuid>) -> bool {
-        let known = subscription.and_then(|id| self.find_subscription(id).ok());
-        let own = known.map(|index| self.decision.customer.state.subscriptions[index].source);
-        self.catalog.billing.provider_invoices && own != Some(SubscriptionSource::Own)
+    /// Whether an invoice is to be one at the provider too: not where its subscription is renewed here, which collects by its own
+    /// rules.
+    pub(crate) const fn belongs_at_provider(&self, open: &OpenInvoice) -> bool {
+        self.catalog.billing.provider_invoices && !open.of_own
     }
 
     /// Takes note of what became of a payment for an invoice.
@@ -142,19 +141,18 @@ impl Draft<'_> {
         tried: bool,
     ) -> Result<(), Refusal> {
         let waiting = matches!(payment.state, PaymentState::RequiresPayment | PaymentState::RequiresAction);
-        let open = self.decision.customer.state.invoices.iter().find(|open| open.id == purpose.invoice);
-        let is_current = open.is_some_and(|open| open.standing.payment == Some(payment.id));
-        if tried && waiting {
+        let has_failed = matches!(payment.state, PaymentState::Failed | PaymentState::Canceled);
+        let current = |open: &&mut OpenInvoice| open.standing.payment == Some(payment.id);
+        let current = self.decision.customer.state.invoices.iter_mut().find(current);
+        let is_current = current.is_some();
+        if let Some(open) = current.filter(|_| has_failed) {
+            open.at_provider = false;
+        }
+        if tried && (waiting || has_failed) {
             return if is_current { self.attempt_failed(purpose.invoice) } else { Ok(()) };
         }
         if before == payment.state {
             return Ok(());
-        }
-        let current = |open: &&mut OpenInvoice| open.standing.payment == Some(payment.id);
-        if matches!(payment.state, PaymentState::Failed | PaymentState::Canceled)
-            && let Some(open) = self.decision.customer.state.invoices.iter_mut().find(current)
-        {
-            open.at_provider = false;
         }
         // The customer has been asked to act, or nothing more comes of it; a payment that the customer makes can be
         // tried again by the customer.
@@ -194,7 +192,7 @@ impl Draft<'_> {
         open.standing.paid += used;
         if open.standing.due == 0 {
             let (subscription, begins_period) = (open.subscription, open.begins_period);
-            let other = open.standing.payment.filter(|current| *current != id);
+            let other = open.standing.payment.replace(id).filter(|current| *current != id);
             self.settle_invoice(index, InvoiceState::Paid)?;
             // What was asked for besides is not to be paid any more.
             if let Some(payment) = other {

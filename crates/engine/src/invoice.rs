@@ -246,6 +246,9 @@ pub struct OpenInvoice {
     /// Whether the customer pays it by itself, and nobody collects it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_invoice: bool,
+    /// Whether it is of a subscription that farthing renews.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_own: bool,
     /// Whether a period of the subscription begins with it, the first or another.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub begins_period: bool,

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::decide::Documents;
 use crate::dunning::tax_share;
 use crate::effect::Effect;
-use crate::invoice::{CreditNote, Invoice, InvoiceChange, InvoiceState, OpenInvoice, Standing};
+use crate::invoice::{CreditNote, Invoice, InvoiceChange, InvoiceState, Standing};
 use crate::ledger::{Account, EntryKind};
 use crate::money::Money;
-use crate::payment::Collection;
+use crate::payment::{Collection, Payment, Purpose};
 use crate::purchase::CollectionRequest;
+use crate::refund::Kept;
 use crate::refusal::Refusal;
 use crate::subscription::SubscriptionState;
 use crate::wallet::Draft;
@@ -41,11 +43,11 @@ pub enum InvoiceStep {
 }
 
 impl Draft<'_> {
-    /// Does something with an invoice; of one that is settled, the document is at hand.
+    /// Does something with an invoice; of one that is settled, the document and what it was paid with are at hand.
     pub(crate) fn step_invoice(
         &mut self,
         id: Uuid,
-        document: Option<&Invoice>,
+        documents: Documents<'_>,
         step: &InvoiceStep,
     ) -> Result<(), Refusal> {
         match step {
@@ -69,8 +71,8 @@ impl Draft<'_> {
             InvoiceStep::Credit { id: note, minor, reason } => match self.open_invoice(id) {
                 Ok(index) => self.credit_open(index, *note, *minor, reason.clone()),
                 Err(refusal) => {
-                    let document = document.filter(|document| document.id == id).ok_or(refusal)?;
-                    self.credit_paid(document, *note, *minor, reason.clone())
+                    let document = documents.invoice.filter(|document| document.id == id).ok_or(refusal)?;
+                    self.credit_paid((document, documents.payment), *note, *minor, reason.clone())
                 }
             },
         }
@@ -144,41 +146,38 @@ impl Draft<'_> {
         self.after_payment(open.subscription)
     }
 
+    /// What was paid for a part of the invoice is to the customer's credit instead, as if it had been paid in excess; so a refund
+    /// of the payment takes it from there, and neither goes back twice.
     fn credit_paid(
         &mut self,
-        invoice: &Invoice,
+        (invoice, payment): (&Invoice, Option<&Payment>),
         id: Uuid,
         minor: i64,
         reason: Option<Arc<str>>,
     ) -> Result<(), Refusal> {
         let standing = &invoice.standing;
-        let asked = invoice.total - invoice.carried;
-        let left = if standing.state == InvoiceState::Paid { asked - standing.credited } else { 0 };
-        if minor <= 0 || minor > left {
-            return Err(Refusal::CreditTooLarge { left: Money { minor: left, currency: invoice.currency.clone() } });
+        let too_large =
+            |left| Refusal::CreditTooLarge { left: Money { minor: left, currency: invoice.currency.clone() } };
+        let mut payment = payment.filter(|_| standing.state == InvoiceState::Paid).cloned().ok_or(too_large(0))?;
+        payment.position = self.decision.customer.position;
+        let kept = Kept::of(&payment);
+        let Purpose::Invoice(purpose) = &mut payment.purpose else { return Err(too_large(0)) };
+        if minor <= 0 || minor > kept.sold {
+            return Err(too_large(kept.sold.max(0)));
         }
-        let settled = OpenInvoice {
-            id: invoice.id,
-            subscription: invoice.subscription,
-            currency: invoice.currency.clone(),
-            by_invoice: false,
-            begins_period: false,
-            total: asked,
-            tax: invoice.tax,
-            carried_in: 0,
-            at_provider: false,
-            standing: standing.clone(),
-        };
         let cause = (EntryKind::CreditNote, id);
-        let tax = tax_share(&settled, standing.credited, minor)?;
-        self.carry(cause, Account::Revenue, &settled.currency, -minor)?;
-        self.post_minor(cause, (Account::Tax, Account::Revenue), &settled.currency, tax)?;
+        let tax = kept.tax_in(minor)?;
+        self.carry(cause, Account::Revenue, &invoice.currency, -minor)?;
+        self.post_minor(cause, (Account::Tax, Account::Revenue), &invoice.currency, tax)?;
+        purpose.excess += minor;
+        purpose.tax -= tax;
+        self.decision.payments.push(payment);
         self.note_credit(CreditNote {
             id,
             invoice: invoice.id,
             minor,
             tax,
-            currency: settled.currency,
+            currency: invoice.currency.clone(),
             reason,
             to_balance: true,
             position: self.decision.customer.position,

@@ -43,6 +43,7 @@ pub mod refusal;
 pub mod renewal;
 pub mod report;
 pub mod subscription;
+pub mod subscription_change;
 pub mod tax;
 pub mod top_up;
 pub mod wallet;
@@ -81,8 +82,8 @@ pub use refund::{Refund, SpentPolicy};
 pub use refusal::{Refusal, RefusalKind};
 pub use renewal::{DueKind, due, due_at};
 pub use subscription::{
-    ChangeTime, PendingChange, SubscribeRequest, Subscription, SubscriptionSource, SubscriptionState, SubscriptionStep,
-    Terms, TermsChange,
+    PendingChange, SubscribeRequest, Subscription, SubscriptionSource, SubscriptionState, SubscriptionStep, Terms,
 };
+pub use subscription_change::{ChangeTime, TermsChange};
 pub use tax::TaxRate;
 pub use top_up::{TopUp, TopUpSettings};

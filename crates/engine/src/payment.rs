@@ -194,6 +194,8 @@ pub enum PaymentStep {
     ReportInvoice(Heard, Arc<str>, Box<PaymentReport>),
     /// The provider would not take it on.
     Fail(Failure),
+    /// It could not be tried again: it had ended by then, or the provider would not.
+    NotTried(Option<Failure>),
     /// It is to be ended, if it is not paid.
     Cancel,
     /// A part of it, or all that is left, is to be given back.
@@ -252,6 +254,11 @@ impl Draft<'_> {
                 self.report_invoice(&mut payment, *heard, invoice, report)?;
             }
             PaymentStep::Fail(failure) => self.fail_payment(&mut payment, failure),
+            PaymentStep::NotTried(failure) => {
+                if failure.is_some() && !payment.state.has_ended() {
+                    payment.failure.clone_from(failure);
+                }
+            }
             PaymentStep::Cancel => {
                 if payment.state.has_ended() {
                     return Err(Refusal::PaymentEnded);
@@ -268,7 +275,7 @@ impl Draft<'_> {
         match &payment.purpose {
             Purpose::Purchase(purchase) => self.note_top_up(known.state, &payment, purchase),
             Purpose::Invoice(purpose) => {
-                let tried = matches!(step, PaymentStep::ReportInvoice(Heard::Tried, ..));
+                let tried = matches!(step, PaymentStep::ReportInvoice(Heard::Tried, ..) | PaymentStep::NotTried(_));
                 self.note_invoice_payment(known.state, &payment, purpose, tried)?;
             }
             // How the subscription stands is said of it, and not of its payments.
@@ -367,7 +374,9 @@ impl Draft<'_> {
         };
         let open = !payment.state.has_ended();
         payment.client_secret = report.client_secret.clone().filter(|_| open);
-        payment.page = report.page.clone().filter(|_| open);
+        // The page of a fee is its invoice's, of which a payment itself does not tell.
+        let known = payment.page.take().filter(|_| matches!(payment.purpose, Purpose::Subscription(_)));
+        payment.page = report.page.clone().or(known).filter(|_| open);
         if payment.state == PaymentState::Paid {
             payment.failure = None;
             payment.paid_at = Some(self.now);

@@ -20,9 +20,10 @@ use crate::refusal::Refusal;
 use crate::renewal::{allowance_grants, plan_of};
 use crate::report::{Failure, FeeReport, Progress, SubscriptionReport};
 use crate::subscription::{
-    ChangeTime, PendingChange, SubscribeRequest, Subscription, SubscriptionSource, SubscriptionState, SubscriptionStep,
-    Terms, TermsChange, trial_notice_at,
+    PendingChange, SubscribeRequest, Subscription, SubscriptionSource, SubscriptionState, SubscriptionStep, Terms,
+    trial_notice_at,
 };
+use crate::subscription_change::{ChangeTime, TermsChange};
 use crate::wallet::Draft;
 
 /// How many ended subscriptions of the provider's are known by name.
@@ -46,6 +47,17 @@ impl Subscription {
             SubscriptionSource::Own => self.period.end,
             SubscriptionSource::Provider => self.period.end.checked_add(GRACE).unwrap_or(self.period.end),
         }
+    }
+
+    /// Whether the provider has made it, and waits for the customer to pay for the first time. While it is being made, a payment
+    /// method on file may be charged for it.
+    fn waits_for_first_payment(&self) -> bool {
+        self.state == SubscriptionState::Incomplete && self.reference.is_some()
+    }
+
+    /// Whether it is being ended before anybody has paid for it, so that another may begin.
+    pub(crate) fn gives_way(&self) -> bool {
+        self.waits_for_first_payment() && self.pending == Some(PendingChange::End { ending: Ending::Now })
     }
 }
 
@@ -85,6 +97,20 @@ impl Draft<'_> {
         self.effect(Effect::CreateSubscription { subscription: request.id }, self.now);
         self.record_subscription(request.id);
         Ok(())
+    }
+
+    /// Ends a subscription that nobody has paid for, for another one.
+    pub(crate) fn give_way(&mut self, id: Uuid) -> Result<(), Refusal> {
+        // One that has ended meanwhile is in nobody's way.
+        let Ok(index) = self.find_subscription(id) else { return Ok(()) };
+        let subscription = &self.decision.customer.state.subscriptions[index];
+        if subscription.gives_way() {
+            return Ok(());
+        }
+        if !subscription.waits_for_first_payment() {
+            return Err(Refusal::AlreadySubscribed);
+        }
+        self.ask_provider(index, &SubscriptionStep::Cancel { prorate: false })
     }
 
     /// Asks the provider to do something with a subscription of its own, one thing at a time. It may be ended at any time.

@@ -287,28 +287,13 @@ impl Draft<'_> {
         made: Option<&RefundReport>,
     ) -> Result<(), Refusal> {
         let currency = payment.amount.currency.clone();
-        let (excess, tax) = match &payment.purpose {
-            Purpose::Purchase(_) | Purpose::OneTime(_) => (0, 0),
-            Purpose::Invoice(purpose) => (purpose.excess, purpose.tax),
-            Purpose::Subscription(fee) => (0, fee.tax),
-        };
-        let counted = || payment.refunds.iter().filter(|refund| refund.counts());
-        let credit_back: i64 = counted().map(|refund| refund.credit).sum();
-        let sold_back: i64 = counted().map(|refund| refund.minor - refund.credit).sum();
-        let tax_back: i64 = counted().map(|refund| refund.tax).sum();
-        let mut credit = minor.min(excess - credit_back).max(0);
+        let kept = Kept::of(payment);
+        let mut credit = minor.min(kept.credit).max(0);
         if self.catalog.spent_refunds == SpentPolicy::Forgive {
             let there = self.decision.customer.state.carried.get(&currency).copied().unwrap_or_default();
             credit = credit.min(-there).max(0);
         }
-        // The last part has what rounding left of the tax.
-        let (sold, part) = (payment.amount.minor - excess, minor - credit);
-        let tax = if sold_back + part >= sold {
-            tax - tax_back
-        } else {
-            let share = i128::from(tax) * i128::from(part) / i128::from(sold);
-            i64::try_from(share).map_err(|_| Refusal::AmountOutOfRange)?
-        };
+        let tax = kept.tax_in(minor - credit)?;
         self.book_refund(&currency, (id, minor), (credit, tax))?;
         payment.refunds.push(Refund {
             id,
@@ -360,6 +345,43 @@ impl Draft<'_> {
         }
         self.drop_empty_grants();
         Ok(unspent)
+    }
+}
+
+/// What is kept of a payment for an invoice, in minor units: what went back counts no more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept {
+    /// What is to the customer's credit.
+    pub credit: i64,
+    /// What is for what was sold, with tax.
+    pub sold: i64,
+    /// The tax in that.
+    pub tax: i64,
+}
+
+impl Kept {
+    pub(crate) fn of(payment: &Payment) -> Self {
+        let (excess, tax) = match &payment.purpose {
+            Purpose::Purchase(_) | Purpose::OneTime(_) => (0, 0),
+            Purpose::Invoice(purpose) => (purpose.excess, purpose.tax),
+            Purpose::Subscription(fee) => (0, fee.tax),
+        };
+        let mut kept = Self { credit: excess, sold: payment.amount.minor - excess, tax };
+        for refund in payment.refunds.iter().filter(|refund| refund.counts()) {
+            kept.credit -= refund.credit;
+            kept.sold -= refund.minor - refund.credit;
+            kept.tax -= refund.tax;
+        }
+        kept
+    }
+
+    /// The tax in so much of what was sold; the last part has what rounding left of it.
+    pub(crate) fn tax_in(self, minor: i64) -> Result<i64, Refusal> {
+        if minor >= self.sold {
+            return Ok(self.tax);
+        }
+        let share = i128::from(self.tax) * i128::from(minor) / i128::from(self.sold);
+        i64::try_from(share).map_err(|_| Refusal::AmountOutOfRange)
     }
 }
 

@@ -8,18 +8,19 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::billing::Bill;
-use crate::coupon::{Coupon, Discount};
+use crate::coupon::Coupon;
 use crate::effect::Ending;
 use crate::id::operation_id;
-use crate::invoice::{InvoiceReason, Line, LineKind, sum};
+use crate::invoice::{InvoiceReason, Line, LineKind};
 use crate::money::Money;
 use crate::notice::Notice;
 use crate::period::{Interval, IntervalUnit, Period, boundary, period_at};
 use crate::plan::{AddOn, Plan};
-use crate::proration::{Proration, rest_of, split};
+use crate::proration::Proration;
 use crate::purchase::CollectionRequest;
 use crate::refusal::Refusal;
 use crate::report::Failure;
+use crate::subscription_change::{ChangeTime, TermsChange};
 use crate::wallet::Draft;
 
 /// How long a subscription waits for its first payment, as Stripe's do.
@@ -171,7 +172,7 @@ pub struct Subscription {
     /// Its newest invoice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest_invoice: Option<Uuid>,
-    /// How often what it includes was changed within a period.
+    /// How often what it includes was changed within a period, or the period for one of another length.
     #[serde(default)]
     pub changes: u32,
     /// When it began.
@@ -220,26 +221,8 @@ pub struct SubscribeRequest {
     pub collection: Option<CollectionRequest>,
     /// Whether the customer pays its invoices by itself, and nobody collects them.
     pub by_invoice: bool,
-}
-
-/// What to change of a subscription; what is `None` stays.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct TermsChange {
-    /// The plan's name; its version becomes the one that is sold now.
-    pub plan: Option<Arc<str>>,
-    /// How many.
-    pub quantity: Option<u32>,
-    /// What is booked with it.
-    pub add_ons: Option<Vec<(Arc<str>, u32)>>,
-}
-
-/// When a subscription changes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ChangeTime {
-    /// Now; with what becomes of the difference for the rest of the period.
-    Now(Proration),
-    /// With the next period.
-    NextPeriod,
+    /// The subscription that it takes the place of: one that the provider has made, and whose first payment waits for the customer.
+    pub replaces: Option<Uuid>,
 }
 
 /// What is done with a subscription.
@@ -303,7 +286,11 @@ impl Draft<'_> {
     pub(crate) fn subscribe(&mut self, request: &SubscribeRequest) -> Result<(), Refusal> {
         self.require_active()?;
         let catalog = self.catalog;
-        if !catalog.plans.several_subscriptions && !self.decision.customer.state.subscriptions.is_empty() {
+        if let Some(replaced) = request.replaces {
+            self.give_way(replaced)?;
+        }
+        let mut others = self.decision.customer.state.subscriptions.iter();
+        if !catalog.plans.several_subscriptions && !others.all(Subscription::gives_way) {
             return Err(Refusal::AlreadySubscribed);
         }
         let plan = catalog.plans.current(&request.plan)?;
@@ -438,71 +425,6 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn change_subscription(&mut self, index: usize, change: &TermsChange, when: ChangeTime) -> Result<(), Refusal> {
-        let catalog = self.catalog;
-        let before = self.decision.customer.state.subscriptions[index].clone();
-        let old = catalog.plans.version(&before.terms.version, &before.terms.plan)?;
-        let plan = match &change.plan {
-            Some(name) => catalog.plans.current(name)?,
-            None => old,
-        };
-        if plan.provider_price.is_some() {
-            return Err(Refusal::ProviderSubscription { what: "take over one that farthing renews" });
-        }
-        if plan.fee.currency != old.fee.currency {
-            return Err(Refusal::OtherCurrency);
-        }
-        let quantity = change.quantity.unwrap_or(before.terms.quantity);
-        let (mut terms, once) = self.terms(plan, quantity, change.add_ons.as_deref().unwrap_or_default())?;
-        if change.add_ons.is_none() {
-            terms.add_ons.clone_from(&before.terms.add_ons);
-        }
-        for line in once {
-            self.wait_for_invoice(Some(before.id), &plan.fee.currency, line)?;
-        }
-        let ChangeTime::Now(proration) = when else {
-            self.decision.customer.state.subscriptions[index].next_terms = Some(terms);
-            self.record_subscription(before.id);
-            return Ok(());
-        };
-        let trialing = before.state == SubscriptionState::Trialing;
-        let prorated = proration != Proration::None && !trialing;
-        let mut lines = if prorated { self.rest_lines(&before, old, -1)? } else { Vec::new() };
-        let subscription = &mut self.decision.customer.state.subscriptions[index];
-        (subscription.terms, subscription.next_terms) = (terms, None);
-        if plan.interval != old.interval && !trialing {
-            return self.change_interval(index, &before, lines);
-        }
-        if prorated {
-            subscription.invoiced_fees = discounted_fees(subscription, plan)?;
-        }
-        let after = subscription.clone();
-        if prorated {
-            lines.extend(self.rest_lines(&after, plan, 1)?);
-        }
-        self.adjust_allowances(index, &before)?;
-        if proration == Proration::Now {
-            let invoice = self.bill_subscription(&after, InvoiceReason::Change, after.period, None, lines, 0)?;
-            if let Some(invoice) = invoice {
-                self.collect_if_open(invoice)?;
-            }
-        } else {
-            for line in lines.into_iter().filter(|line| line.minor != 0) {
-                self.wait_for_invoice(Some(after.id), &plan.fee.currency, line)?;
-            }
-        }
-        self.record_subscription(before.id);
-        Ok(())
-    }
-
-    /// A period of another length begins now, and is invoiced now, with what is left of the old one given back.
-    fn change_interval(&mut self, index: usize, before: &Subscription, lines: Vec<Line>) -> Result<(), Refusal> {
-        self.take_allowances(before)?;
-        let subscription = &mut self.decision.customer.state.subscriptions[index];
-        subscription.anchor = self.now;
-        self.begin_period(index, before, InvoiceReason::Change, lines)
-    }
-
     /// Ends a subscription now.
     fn cancel_now(&mut self, index: usize, prorate: bool) -> Result<(), Refusal> {
         let subscription = self.decision.customer.state.subscriptions[index].clone();
@@ -531,31 +453,6 @@ impl Draft<'_> {
         let state = if trialing { SubscriptionState::Trialing } else { SubscriptionState::Active };
         self.move_subscription(index, state);
         Ok(())
-    }
-
-    /// What the rest of the period is worth of each of a subscription's fees: to be added, or, of what was invoiced of them,
-    /// given back.
-    fn rest_lines(&self, subscription: &Subscription, plan: &Plan, sign: i64) -> Result<Vec<Line>, Refusal> {
-        let (now, period) = (self.now, subscription.period);
-        let rest = Period { start: now, end: period.end };
-        let fees = fee_lines(plan, &subscription.terms, period)?;
-        let mut worth: Vec<i64> = fees.iter().map(|line| line.minor).collect();
-        if sign < 0 {
-            worth = split(subscription.invoiced_fees.max(0), &worth)?;
-        }
-        let prorate = |(line, worth): (Line, i64)| -> Result<Line, Refusal> {
-            let per_minor = Money { minor: 1, currency: plan.fee.currency.clone() }.micros()?.get();
-            let minor = sign * rest_of(worth, period, now)?;
-            let title = if sign < 0 {
-                format!("Unused time of {}", line.title)
-            } else {
-                format!("Remaining time of {}", line.title)
-            };
-            let kind = LineKind::Proration { whole: period, price: worth };
-            let prorated = Line::whole(kind, &title, 1, minor, per_minor)?;
-            Ok(Line { quantity: line.quantity, unit_price: line.unit_price, period: Some(rest), ..prorated })
-        };
-        fees.into_iter().zip(worth).map(prorate).collect()
     }
 
     /// Where the subscription of this id stands in the row.
@@ -621,15 +518,6 @@ pub(crate) fn trial_notice_at(subscription: &Subscription) -> Option<Timestamp> 
     let tells = subscription.state == SubscriptionState::Trialing && !subscription.told_of_trial_end;
     let at = subscription.period.end.checked_sub(TRIAL_NOTICE).unwrap_or(subscription.started_at);
     tells.then(|| at.max(subscription.started_at))
-}
-
-/// What the fees of the period under way come to, less what a coupon that goes on takes off them.
-fn discounted_fees(subscription: &Subscription, plan: &Plan) -> Result<i64, Refusal> {
-    let fees = fee_lines(plan, &subscription.terms, subscription.period)?;
-    let fees: Vec<i64> = fees.iter().map(|line| line.minor).collect();
-    let coupon = subscription.coupon.as_ref().filter(|coupon| matches!(coupon.discount, Discount::Percent(_)));
-    let discounts = coupon.map(|coupon| coupon.discounts(&fees, &plan.fee.currency)).transpose()?.unwrap_or_default();
-    Ok(sum(fees)? - sum(discounts)?)
 }
 
 /// The fees of a period: the plan's and its recurring add-ons'.

@@ -320,6 +320,7 @@ impl Act {
                 trial_days: None,
                 collection: None,
                 by_invoice,
+                replaces: None,
             }),
             Self::Change { subscription: index, plan, quantity, when } => {
                 let change = TermsChange { plan: plan.map(|plan| PLANS[plan].into()), quantity, add_ons: None };
@@ -498,10 +499,7 @@ fn live(catalog: &Catalog, acts: Vec<(i64, Act)>) -> Vec<Moment> {
     for (number, (gap, act)) in (100..).zip([(0, Act::Method(true))].into_iter().chain(acts)) {
         now += SignedDuration::from_secs(gap);
         let Some(command) = act.command(&customer, &shelf, Uuid::from_u128(number), now) else { continue };
-        let documents = Documents {
-            payment: command.payment().and_then(|id| shelf.payments.get(&id)),
-            invoice: command.invoice().and_then(|id| shelf.invoices.get(&id)),
-        };
+        let documents = Documents::find(&command, |id| shelf.payments.get(&id), |id| shelf.invoices.get(&id));
         let Ok(decision) = decide_documents(catalog, &customer, documents, &command, now) else { continue };
         shelf.keep(&decision);
         let repeat =

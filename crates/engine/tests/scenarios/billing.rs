@@ -185,6 +185,7 @@ impl Story {
                     trial_days: words.option("trial", number)?,
                     collection: words.options.contains_key("method").then(|| collection(words)),
                     by_invoice: yes("by_invoice"),
+                    replaces: words.options.get("replaces").map(|name| self.id(name)),
                 }));
             }
             ["move", name, when] => {

@@ -131,6 +131,7 @@ impl Story {
                 }
                 None => self.step(name, PaymentStep::Fail(failure(code)?)),
             },
+            ["not_tried", name] => self.step(name, PaymentStep::NotTried(words.option("failure", failure)?)),
             ["cancel", name] => self.step(name, PaymentStep::Cancel),
             _ => match self.bill(operation, words) {
                 Some(command) => command,
@@ -187,9 +188,8 @@ impl Story {
 
     /// What is decided, with the payment that the command is about, if it is about one.
     pub(crate) fn decide(&self, command: &Command) -> Result<engine::Decision, engine::Refusal> {
-        let payment = command.payment().and_then(|id| self.payments.get(&id));
-        let invoice = command.invoice().and_then(|id| self.invoices.get(&id));
-        decide_documents(&self.catalog, &self.customer, Documents { payment, invoice }, command, self.now)
+        let documents = Documents::find(command, |id| self.payments.get(&id), |id| self.invoices.get(&id));
+        decide_documents(&self.catalog, &self.customer, documents, command, self.now)
     }
 
     fn payment(&self, name: &str) -> Option<&Payment> {
@@ -263,6 +263,9 @@ impl Story {
             && let Collection::OffSession { method } = &payment.collection
         {
             text.push_str(&format!(" with {method}"));
+        }
+        if before.is_none() && payment.provider_invoice.is_some() {
+            text.push_str(", by an invoice of the provider's");
         }
         let mut answers = vec![text];
         for refund in &payment.refunds {

@@ -348,6 +348,7 @@ impl Run {
                 trial_days: Some(DAYS),
                 collection: None,
                 by_invoice: !self.collect,
+                replaces: None,
             };
             self.execute(&name, Command::Subscribe(request), self.month).await?;
         }

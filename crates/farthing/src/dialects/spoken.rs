@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::HeaderMap;
-use engine::{Catalog, Command, Effect, PayerChange};
+use engine::{Catalog, Command, Effect, PayerChange, PaymentState, SubscriptionState};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -86,6 +86,20 @@ impl Spoken {
     /// Refuses what takes a payment provider, where the tenant has none.
     pub(super) fn require_provider(&self) -> Result<(), Failure> {
         if self.tenant.connection.is_some() { Ok(()) } else { Err(Failure::NoProvider) }
+    }
+
+    /// The subscription that a customer gives up by choosing `plan`: one to another plan, whose first payment waits for the customer.
+    pub(super) async fn given_up(&self, row: &CustomerRow, plan: &str) -> Result<Option<Uuid>, StoreError> {
+        let mut known = row.customer.state.subscriptions.iter();
+        let unpaid = known.find(|known| {
+            known.state == SubscriptionState::Incomplete && known.pending.is_none() && *known.terms.plan != *plan
+        });
+        let Some((other, payment)) = unpaid.and_then(|known| Some((known.id, known.latest_payment?))) else {
+            return Ok(None);
+        };
+        let payment = self.app.store.payment(&self.scope_of(row), (row.customer.shard_key, payment)).await?;
+        let waits = |state| matches!(state, PaymentState::RequiresPayment | PaymentState::RequiresAction);
+        Ok(payment.is_some_and(|row| waits(row.payment.state)).then_some(other))
     }
 
     /// Waits until the wanted effect of a command has ended, for a while.

@@ -77,15 +77,16 @@ impl Jobs {
     /// Tries to collect it again.
     pub(super) async fn collect_invoice(&self, row: &EffectRow, id: Uuid, method: &str) -> Result<(), JobError> {
         let payment = self.payment(row, id).await?;
+        let not_tried = |failure| Command::StepPayment { payment: id, step: PaymentStep::NotTried(failure) };
         if payment.state.has_ended() {
-            return self.settle(row, EffectEnd::Done, None).await;
+            return self.bring(row, not_tried(None), EffectEnd::Done).await;
         }
         let reference = reference(&payment)?;
         let invoices = self.invoices(&row.tenant)?;
         let tried = invoices.collect(&OperationKey::new(row.id), &reference, method).await;
         match self.exchange(row, tried).await? {
             Ok(report) => self.bring_invoice(row, &payment, Heard::Tried, &report).await,
-            Err(failure) => self.settle(row, EffectEnd::Failed, Some(&failure)).await,
+            Err(failure) => self.bring(row, not_tried(Some(failure)), EffectEnd::Failed).await,
         }
     }
 

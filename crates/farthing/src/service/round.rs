@@ -176,12 +176,11 @@ impl<'a> Round<'a> {
             None => return Err(Refusal::UnknownCustomer),
         };
         let expected = customer.position;
-        let payment = command.payment().and_then(|id| self.payments.get(&id));
-        let invoice = command.invoice().and_then(|id| self.invoices.get(&id));
-        let documents = Documents {
-            payment: payment.filter(|(owner, _)| *owner == customer.id).map(|(_, payment)| payment),
-            invoice: invoice.filter(|(owner, _)| *owner == customer.id).map(|(_, invoice)| invoice),
-        };
+        let payment =
+            |id| self.payments.get(&id).filter(|(owner, _)| *owner == customer.id).map(|(_, payment)| payment);
+        let invoice =
+            |id| self.invoices.get(&id).filter(|(owner, _)| *owner == customer.id).map(|(_, invoice)| invoice);
+        let documents = Documents::find(command, payment, invoice);
         let due_before = due(customer);
         let decision = decide_documents(&request.catalog, customer, documents, command, request.now)?;
         let charges: Vec<Arc<Charge>> = decision.charges.iter().cloned().map(Arc::new).collect();

@@ -304,7 +304,7 @@ pub struct Lookups {
     pub operations: Vec<OperationRef>,
     /// Payments.
     pub payments: Vec<OperationRef>,
-    /// Invoices.
+    /// Invoices, each with the payment that belongs to it.
     pub invoices: Vec<OperationRef>,
 }
 

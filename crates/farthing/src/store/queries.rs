@@ -102,8 +102,13 @@ impl Store for Backend {
                 locked => locked?,
             };
             let priors = find_priors(&mut transaction, &lookups.operations).await?;
-            let payments = find_payments(&mut transaction, &lookups.payments).await?;
             let invoices = find_invoices(&mut transaction, &lookups.invoices).await?;
+            let of_invoices = lookups.invoices.iter().filter_map(|(shard_key, id)| {
+                let (_, invoice) = invoices.get(id)?;
+                Some((*shard_key, invoice.standing.payment?))
+            });
+            let wanted: Vec<OperationRef> = lookups.payments.iter().copied().chain(of_invoices).collect();
+            let payments = find_payments(&mut transaction, &wanted).await?;
             let batch = decide(Locked { customers, priors, payments, invoices });
             if batch.is_empty() {
                 return Ok(());

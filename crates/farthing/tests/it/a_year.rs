@@ -260,6 +260,7 @@ async fn sign_up(shop: &Shop, member: &Member) {
         trial_days: None,
         collection: None,
         by_invoice: false,
+        replaces: None,
     };
     shop.execute(&member.name, Command::Subscribe(request)).await.expect("it may subscribe");
 }

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use engine::plan::Plan;
-use engine::subscription::{ChangeTime, SubscribeRequest, SubscriptionStep, TermsChange};
 use engine::{
     Account, Catalog, Command, EntryKind, GrantKind, GrantRequest, Micros, PayerChange, PaymentStep, Proration,
 };
+use engine::{ChangeTime, SubscribeRequest, SubscriptionStep, TermsChange};
 use farthing::analytics::{self, AnalyticsError, Grouping, Range, RevenueRow, Sheet, Step, UsageRow};
 use farthing::clock::Clock as _;
 use farthing::service::{Service, Settings};
@@ -449,6 +449,7 @@ async fn subscribe(shop: &Shop, customer: &str, plan: &str, card: &str) -> Uuid 
         trial_days: None,
         collection: None,
         by_invoice: false,
+        replaces: None,
     };
     shop.execute(customer, Command::Subscribe(request)).await.expect("it may subscribe");
     shop.work().await;

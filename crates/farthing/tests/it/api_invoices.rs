@@ -136,6 +136,7 @@ async fn subscribe(app: &TestApp, customer: &str, coupon: Option<&str>) {
         trial_days: None,
         collection: None,
         by_invoice: true,
+        replaces: None,
     };
     execute(app, customer, Command::Subscribe(request)).await;
 }

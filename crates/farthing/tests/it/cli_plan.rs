@@ -100,6 +100,7 @@ async fn subscribe(shop: &Shop, customer: &str, plan: &str) {
         trial_days: None,
         collection: None,
         by_invoice: false,
+        replaces: None,
     };
     shop.execute(customer, Command::Subscribe(request)).await.expect("it may subscribe");
 }

@@ -666,6 +666,17 @@ async fn a_card_that_is_declined_leaves_a_subscription_to_be_paid_in_the_browser
         assert_eq!((text(&begun, "status"), &begun["requires_action"]), ("incomplete", &json!(true)), "{begun}");
         assert_eq!(post(app, "/subscription", body).await.is(200)["id"], begun["id"]);
         assert_eq!(get(app, "/dashboard").await.is(200)["current_subscription"], Value::Null);
+        // Declined once more in the browser, it can still be paid there, or on the provider's page.
+        let secret = text(&begun, "client_secret");
+        assert_eq!(sandbox.pay(secret, "pm_card_chargeDeclinedInsufficientFunds").await.0, 402);
+        let payments = format!("/v1/customers/{ORGANISATION}/payments");
+        let declined = async || app.get(&payments).await.is(200)["data"][0]["failure"]["decline_code"].clone();
+        eventually(async || {
+            let started = post(app, "/start-subscription", json!({"plan_id": "pro"})).await.is(200);
+            assert!(text(&started, "checkout_url").starts_with(&sandbox.url), "{started}");
+            declined().await == "insufficient_funds"
+        })
+        .await;
         let (status, paid) = sandbox.pay(text(&begun, "client_secret"), "pm_card_visa").await;
         assert_eq!((status, &paid["status"]), (200, &json!("succeeded")), "{paid}");
         eventually(async || get(app, "/subscription").await.status == 200).await;
@@ -764,6 +775,40 @@ async fn many_pages_at_once_do_everything_once() {
         assert_eq!(usage.count(), 1);
         let customer = text(&get(app, "/customer").await.is(200), "stripe_customer_id").to_owned();
         assert_eq!(collected(sandbox, &customer).await, 1000);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_not_paid_yet_may_choose_another_plan() {
+    on_both(async |app, sandbox| {
+        set_up(app).await;
+        let choose = async |price: &str| post(app, "/subscription", json!({"stripe_price_id": price})).await;
+        let basic = choose(BASIC).await.is(200);
+        let pro = choose(PRO).await.is(200);
+        assert_eq!((&pro["amount_cents"], &pro["status"]), (&json!(9900), &json!("incomplete")), "{pro}");
+        assert_ne!(pro["stripe_subscription_id"], basic["stripe_subscription_id"]);
+        // The first can be paid no more.
+        assert_ne!(sandbox.pay(text(&basic, "client_secret"), "pm_card_visa").await.0, 200);
+        // Of choices at once, one is the last.
+        let answers = tokio::join!(choose(BASIC), choose(PRO), choose(BASIC), choose(PRO));
+        for answer in [&answers.0, &answers.1, &answers.2, &answers.3] {
+            assert!([200, 400].contains(&answer.status), "{}", String::from_utf8_lossy(&answer.body));
+        }
+        let live = async || {
+            let all = sandbox.all("subscriptions").await;
+            all.into_iter().filter(|subscription| subscription["status"] == "incomplete").collect::<Vec<_>>()
+        };
+        eventually(async || live().await.len() == 1).await;
+        // The one that is left is paid, and no other.
+        let left = live().await;
+        let price = text(&left[0]["items"]["data"][0]["price"], "id");
+        let chosen = choose(price).await.is(200);
+        assert_eq!(text(&chosen, "stripe_subscription_id"), text(&left[0], "id"));
+        assert_eq!(sandbox.pay(text(&chosen, "client_secret"), "pm_card_visa").await.0, 200);
+        eventually(async || get(app, "/subscription").await.status == 200).await;
+        assert_eq!(text(&get(app, "/subscription").await.is(200), "stripe_price_id"), price);
+        assert_detail(&choose(if price == PRO { BASIC } else { PRO }).await, 400);
     })
     .await;
 }

@@ -625,14 +625,17 @@ async fn a_card_that_is_declined_leaves_the_plan_as_it_is() {
         assert_eq!(made["status"], "incomplete", "{made}");
         let now = billing(app, USER).await;
         assert_eq!((&now["planId"], &now["monthlyLimit"]), (&json!("starter"), &json!(1000)), "{now}");
-        // An incomplete one cannot be moved; asked for again, it is the same; another plan is refused.
+        // An incomplete one cannot be moved; asked for again, it is the same; another plan takes its place.
         let at = format!("/subscriptions/{}", text(&made, "id"));
         let moved = send(app, "PUT", &at, json!({"planId": "enterprise"})).await;
         assert_error(&moved, 409, "Failed to update subscription");
         let again = data(&send(app, "POST", "/subscriptions", json!({"planId": "pro"})).await);
         assert_eq!(again["id"], made["id"]);
-        let other = send(app, "POST", "/subscriptions", json!({"planId": "starter"})).await;
-        assert_error(&other, 409, "User already has a subscription");
+        let other = data(&send(app, "POST", "/subscriptions", json!({"planId": "enterprise"})).await);
+        assert_eq!((&other["status"], &other["planId"]), (&json!("incomplete"), &json!("enterprise")), "{other}");
+        let again = data(&send(app, "POST", "/subscriptions", json!({"planId": "pro"})).await);
+        assert_eq!(again["status"], "incomplete", "{again}");
+        assert_ne!(sandbox.pay(text(&other, "clientSecret"), "pm_card_visa").await.0, 200);
         assert_error(
             &send(app, "POST", "/upgrade-plan", json!({"planId": "pro"})).await,
             402,

@@ -252,6 +252,7 @@ async fn servers_that_were_down_at_the_turn_of_months_invoice_each_of_them_once(
             trial_days: None,
             collection: None,
             by_invoice: true,
+            replaces: None,
         };
         shop.execute("subscriber", Command::Subscribe(request)).await.expect("it may subscribe");
         for customer in ["user", "subscriber"] {

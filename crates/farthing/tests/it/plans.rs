@@ -60,6 +60,7 @@ async fn subscribe(shop: &Shop, customer: &str, plan: &str) -> Result<Uuid, Serv
         trial_days: None,
         collection: None,
         by_invoice: false,
+        replaces: None,
     };
     shop.execute(customer, Command::Subscribe(request)).await?;
     shop.work().await;

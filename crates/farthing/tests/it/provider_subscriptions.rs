@@ -92,6 +92,7 @@ fn subscribe(id: Uuid, plan: &str) -> Command {
         trial_days: None,
         collection: None,
         by_invoice: false,
+        replaces: None,
     })
 }
 

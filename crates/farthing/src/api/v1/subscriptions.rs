@@ -97,6 +97,7 @@ impl NewSubscription {
             trial_days: self.trial_days,
             collection: self.collect.as_ref().map(Collect::request),
             by_invoice: self.by_invoice,
+            replaces: None,
         })
     }
 }

@@ -135,7 +135,7 @@ pub(super) struct Begun {
 /// Subscribe to a plan
 ///
 /// With the card on file; without one, the first invoice is to be paid in the browser with `client_secret`. A repeat while
-/// that waits is answered with the same subscription.
+/// that waits is answered with the same subscription; another plan takes the place of the one that waits.
 #[utoipa::path(post, path = "/api/billing/subscription", operation_id = "create_subscription", tag = "billing", request_body = NewSubscription,
     responses((status = 200, body = Begun)))]
 pub(super) async fn create(
@@ -168,6 +168,7 @@ async fn subscribe(
     collection: Option<CollectionRequest>,
 ) -> Result<(engine::Subscription, Option<PaymentRow>), Failure> {
     let (spoken, key) = (&speaker.spoken, &member.key);
+    let replaces = spoken.given_up(&member.require(speaker).await?, &plan.name).await?;
     let id = spoken.app.clock.new_id();
     let command = Command::Subscribe(SubscribeRequest {
         id,
@@ -178,21 +179,22 @@ async fn subscribe(
         trial_days: None,
         collection,
         by_invoice: false,
+        replaces,
     });
     let id = match spoken.execute(key, command, None).await {
         Ok(done) => {
+            // What it takes the place of can be paid no more once this is answered.
+            spoken.wait_for(key, &done, |effect| matches!(effect, Effect::EndSubscription { .. })).await?;
             spoken.wait_for(key, &done, |effect| matches!(effect, Effect::CreateSubscription { .. })).await?;
             tracing::info!(event = "stripe_subscription_created", subscription = %id);
             id
         }
         Err(ServiceError::Refused(Refusal::AlreadySubscribed)) => {
             let row = member.require(speaker).await?;
-            let waiting = row
-                .customer
-                .state
-                .subscriptions
-                .iter()
-                .find(|known| known.state == SubscriptionState::Incomplete && known.terms.plan == plan.name);
+            let mut known = row.customer.state.subscriptions.iter();
+            let waiting = known.find(|known| {
+                known.state == SubscriptionState::Incomplete && known.pending.is_none() && known.terms.plan == plan.name
+            });
             waiting.ok_or(Refusal::AlreadySubscribed)?.id
         }
         Err(error) => return Err(error.into()),
@@ -211,6 +213,11 @@ async fn made(
     loop {
         let row = store.subscription(&scope, (member.key.shard_key, id)).await?.ok_or(Failure::Unavailable)?;
         let subscription = row.value;
+        let given_up = subscription.pending.is_some() || subscription.state.has_ended();
+        if given_up && subscription.failure.is_none() {
+            // Somebody else has chosen another plan meanwhile.
+            return Err(Refusal::AlreadySubscribed.into());
+        }
         if subscription.reference.is_some() {
             let payment = match subscription.latest_payment {
                 Some(payment) => store.payment(&scope, (row.shard_key, payment)).await?,
@@ -267,5 +274,6 @@ pub(super) async fn start(
     let in_browser = CollectionRequest::By(Collection::OnSession { save_method: true });
     let (_, payment) = subscribe(&speaker, &member, plan, Some(in_browser)).await?;
     let page = payment.and_then(|row| row.payment.page.as_deref().map(str::to_owned));
-    Ok(answer(Started { checkout_url: page.ok_or(Failure::ProviderUnavailable)? }))
+    // There is none where it was paid, or given up for another, in this moment.
+    Ok(answer(Started { checkout_url: page.ok_or(Refusal::AlreadySubscribed).map_err(Failure::from)? }))
 }

@@ -105,7 +105,7 @@ async fn fetch(spoken: &Spoken, payer: &CustomerRow, id: Uuid) -> Result<Row, Fa
 /// Subscribe to a plan
 ///
 /// The first invoice is paid with the card on file, or with `clientSecret` in the user's browser. While it waits for that, a repeat
-/// shows the same subscription.
+/// shows the same subscription, and another plan takes its place.
 #[utoipa::path(post, path = "/api/payments/subscriptions", operation_id = "create_subscription", tag = "subscriptions", request_body = Choice,
     responses((status = 200, body = Data<View>)))]
 pub(super) async fn create(
@@ -120,6 +120,7 @@ pub(super) async fn create(
 async fn subscribe(spoken: &Spoken, user: &User, plan: Arc<str>) -> Result<View, Failure> {
     spoken.require_provider()?;
     let (payer, _) = user.payer(spoken).await?;
+    let replaces = spoken.given_up(&payer, &plan).await?;
     let id = spoken.app.clock.new_id();
     let command = Command::Subscribe(SubscribeRequest {
         id,
@@ -130,20 +131,24 @@ async fn subscribe(spoken: &Spoken, user: &User, plan: Arc<str>) -> Result<View,
         trial_days: None,
         collection: None,
         by_invoice: false,
+        replaces,
     });
     match spoken.execute(&user.key, command, None).await {
         Ok(done) => {
             let makes_it =
                 |effect: &Effect| matches!(effect, Effect::CreateSubscription { subscription } if *subscription == id);
+            // What it takes the place of can be paid no more once this is answered.
+            spoken.wait_for(&user.key, &done, |effect| matches!(effect, Effect::EndSubscription { .. })).await?;
             spoken.wait_for(&user.key, &done, makes_it).await?;
             view(spoken, &payer, &fetch(spoken, &payer, id).await?).await
         }
         Err(ServiceError::Refused(Refusal::AlreadySubscribed)) => {
             let (payer, _) = user.payer(spoken).await?;
-            let known = payer.customer.state.subscriptions.iter();
-            let mut same =
-                known.filter(|known| known.state == SubscriptionState::Incomplete && known.terms.plan == plan);
-            let waits = same.next().ok_or(Refusal::AlreadySubscribed)?.id;
+            let mut known = payer.customer.state.subscriptions.iter();
+            let same = known.find(|known| {
+                known.state == SubscriptionState::Incomplete && known.pending.is_none() && known.terms.plan == plan
+            });
+            let waits = same.ok_or(Refusal::AlreadySubscribed)?.id;
             let row = made(spoken, &payer, waits).await?;
             view(spoken, &payer, &row).await
         }

@@ -157,6 +157,7 @@ async fn subscribe(
         trial_days: None,
         collection: method.map(|method| CollectionRequest::OnFile(Some(method))),
         by_invoice: false,
+        replaces: None,
     };
     let done = match spoken.execute(&user.key, Command::Subscribe(request), operation).await {
         // Another request was quicker.
