@@ -14,7 +14,7 @@ use crate::payment::{Collection, Payment, Purpose};
 use crate::purchase::CollectionRequest;
 use crate::refund::Kept;
 use crate::refusal::Refusal;
-use crate::subscription::SubscriptionState;
+use crate::subscription::{SubscriptionSource, SubscriptionState};
 use crate::wallet::Draft;
 
 /// What is done with an invoice.
@@ -99,11 +99,15 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Without its first invoice a subscription does not come to be; without another one it owes as much less.
+    /// Without its first invoice a subscription does not come to be, unless the provider has that; without another one it owes as
+    /// much less.
     fn after_void(&mut self, subscription: Option<Uuid>) -> Result<(), Refusal> {
         let Some(index) = subscription.and_then(|id| self.find_subscription(id).ok()) else { return Ok(()) };
-        match self.decision.customer.state.subscriptions[index].state {
-            SubscriptionState::Incomplete => self.end_subscription(index, SubscriptionState::IncompleteExpired),
+        let subscribed = &self.decision.customer.state.subscriptions[index];
+        match (subscribed.source, subscribed.state) {
+            (SubscriptionSource::Own, SubscriptionState::Incomplete) => {
+                self.end_subscription(index, SubscriptionState::IncompleteExpired)
+            }
             _ => self.after_payment(subscription),
         }
     }
