@@ -375,13 +375,16 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Gives back what a volume price makes cheaper: off the debt first, then as a grant.
+    /// Gives back what a volume price makes cheaper: off the debt first, then off what the plan gave, then as a grant.
     fn give_back(&mut self, charge: Uuid, asset: &Asset, amount: Micros) -> Result<(), Refusal> {
         let cause = (EntryKind::Repricing, charge);
         let debt = self.decision.customer.owed(asset).min(amount);
         self.post(cause, None, (Account::Revenue, Account::Receivable), (asset, debt))?;
         self.reduce_debt(asset, debt)?;
         let rest = amount.minus(debt)?;
+        let given = self.give_less(asset, rest)?;
+        self.post(cause, None, (Account::Revenue, Account::Promotions), (asset, given))?;
+        let rest = rest.minus(given)?;
         if rest.is_zero() {
             return Ok(());
         }

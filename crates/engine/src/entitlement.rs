@@ -449,6 +449,21 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
+    /// Counts no more, of what the plan gave in the period under way, up to so much; how much that is.
+    pub(crate) fn give_less(&mut self, asset: &Asset, amount: Micros) -> Result<Micros, Refusal> {
+        if self.overage().policy != OveragePolicy::Included {
+            return Ok(Micros::ZERO);
+        }
+        let now = self.spending_period()?.start;
+        let counted = self.decision.customer.state.spent.as_mut();
+        let Some(spent) = counted.filter(|spent| spent.period == now && spent.asset == *asset) else {
+            return Ok(Micros::ZERO);
+        };
+        let part = spent.amount.min(amount);
+        spent.amount = spent.amount.minus(part)?;
+        Ok(part)
+    }
+
     /// The overage policy in force: the customer's own, its plan's, the tenant's.
     pub(crate) fn overage(&self) -> Overage {
         let own = self.decision.customer.state.overage;
