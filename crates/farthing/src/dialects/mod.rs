@@ -7,6 +7,7 @@
 
 mod ciris;
 mod detail;
+mod document;
 mod failure;
 mod fields;
 mod helppet;

@@ -5,12 +5,12 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use serde::Serialize;
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder, Schema, SecurityRequirement};
+use utoipa::openapi::{OpenApi, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::practice::user;
 use super::{Caller, Failed, Helppet, HelppetSettings, Speaker, State, answer};
+use crate::dialects::document::{self, BEARER, KEY};
 use crate::dialects::schema;
 
 /// Why something was not done.
@@ -57,28 +57,24 @@ pub(super) async fn config(FromState(speaker): State, _: MayRead) -> Response {
 }
 
 /// Adds what every operation shares: how callers say who they are, and what any of them may be answered.
-pub(super) fn complete(mut document: OpenApi) -> OpenApi {
-    let components = document.components.get_or_insert_default();
-    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
-    components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
-    let key = ApiKeyValue::with_description("X-API-Key", "An API key of the product's server");
-    components.add_security_scheme("key", SecurityScheme::ApiKey(ApiKey::Header(key)));
-    for (path, item) in &mut document.paths.paths {
+pub(super) fn complete(mut described: OpenApi) -> OpenApi {
+    document::take_tokens(&mut described, Some("JWT"));
+    document::take_keys(&mut described, "An API key of the product's server");
+    for (path, item) in &mut described.paths.paths {
         let open = path.ends_with("/webhook");
-        for operation in [&mut item.get, &mut item.post, &mut item.put, &mut item.delete].into_iter().flatten() {
+        for operation in document::operations(item) {
             if !open {
-                let either = ["bearer", "key"].map(|name| SecurityRequirement::new(name, Vec::<String>::new()));
-                operation.security = Some(either.to_vec());
+                document::require(operation, &[BEARER, KEY]);
             }
             add_problems(operation, open);
         }
     }
-    document
+    described
 }
 
 fn add_problems(operation: &mut Operation, open: bool) {
     let has_body = operation.request_body.is_some();
-    for (may_happen, status, description) in [
+    let problems = [
         (true, "400", "The practice's id is none, or its billing is not set up"),
         (!open, "401", "The caller is not known"),
         (!open, "402", "The card was declined"),
@@ -88,12 +84,6 @@ fn add_problems(operation: &mut Operation, open: bool) {
         (has_body, "422", "The request is not what it should be"),
         (!open, "502", "The payment provider did not answer"),
         (true, "503", "Nothing was done, or whether it was done is unknown; try again"),
-    ] {
-        let responses = &mut operation.responses.responses;
-        if may_happen && !responses.contains_key(status) {
-            let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-            let response = ResponseBuilder::new().description(description).content("application/json", content);
-            responses.insert(status.to_owned(), RefOr::T(response.build()));
-        }
-    }
+    ];
+    document::add_problems(operation, problems);
 }

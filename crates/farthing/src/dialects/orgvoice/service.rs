@@ -1,10 +1,10 @@
 //! What all answers share.
 
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder, Schema, SecurityRequirement};
+use utoipa::openapi::{OpenApi, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::dialects::document::{self, BEARER};
 use crate::dialects::schema;
 
 /// Why something was not done.
@@ -19,26 +19,24 @@ impl PartialSchema for Problem {
 }
 
 /// Adds what every operation shares: how callers say who they are, and what any of them may be answered.
-pub(super) fn complete(mut document: OpenApi) -> OpenApi {
-    let components = document.components.get_or_insert_default();
-    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
-    components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
-    for (path, item) in &mut document.paths.paths {
+pub(super) fn complete(mut described: OpenApi) -> OpenApi {
+    document::take_tokens(&mut described, Some("JWT"));
+    for (path, item) in &mut described.paths.paths {
         let is_webhook = path.ends_with("/webhook");
         let open = is_webhook || path.ends_with("/subscription-plans");
-        for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+        for operation in document::operations(item) {
             if !open {
-                operation.security = Some(vec![SecurityRequirement::new("bearer", Vec::<String>::new())]);
+                document::require(operation, &[BEARER]);
             }
             add_problems(operation, open, is_webhook);
         }
     }
-    document
+    described
 }
 
 fn add_problems(operation: &mut Operation, open: bool, is_webhook: bool) {
     let has_body = operation.request_body.is_some();
-    for (may_happen, status, description) in [
+    let problems = [
         (has_body, "400", "It is there already, or there is no such plan or price"),
         (!open, "401", "The caller is not known"),
         (has_body, "402", "The card was declined"),
@@ -49,12 +47,6 @@ fn add_problems(operation: &mut Operation, open: bool, is_webhook: bool) {
         (has_body, "422", "The request is not what it should be"),
         (!open, "502", "The payment provider did not answer"),
         (!is_webhook, "503", "Nothing was done, or whether it was done is unknown; try again"),
-    ] {
-        let responses = &mut operation.responses.responses;
-        if may_happen && !responses.contains_key(status) {
-            let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-            let response = ResponseBuilder::new().description(description).content("application/json", content);
-            responses.insert(status.to_owned(), RefOr::T(response.build()));
-        }
-    }
+    ];
+    document::add_problems(operation, problems);
 }

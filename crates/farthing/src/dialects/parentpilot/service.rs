@@ -4,9 +4,10 @@
 use serde_json::json;
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Required, ResponseBuilder, Schema, SecurityRequirement};
+use utoipa::openapi::{OpenApi, RefOr, Required, Schema};
 use utoipa::{PartialSchema, ToSchema};
+
+use crate::dialects::document::{self, BEARER, KEY};
 
 /// Why something was not done.
 pub(super) struct Problem;
@@ -22,18 +23,14 @@ impl PartialSchema for Problem {
     }
 }
 
-pub(super) fn complete(mut document: OpenApi) -> OpenApi {
-    let components = document.components.get_or_insert_default();
-    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
-    components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
-    let key = ApiKeyValue::with_description("X-API-Key", "An API key of the product's server");
-    components.add_security_scheme("key", SecurityScheme::ApiKey(ApiKey::Header(key)));
-    for (path, item) in &mut document.paths.paths {
+pub(super) fn complete(mut described: OpenApi) -> OpenApi {
+    document::take_tokens(&mut described, None);
+    document::take_keys(&mut described, "An API key of the product's server");
+    for (path, item) in &mut described.paths.paths {
         let open = path.ends_with("/webhook");
-        for operation in [&mut item.get, &mut item.post, &mut item.put, &mut item.delete].into_iter().flatten() {
+        for operation in document::operations(item) {
             if !open {
-                let either = ["bearer", "key"].map(|name| SecurityRequirement::new(name, Vec::<String>::new()));
-                operation.security = Some(either.to_vec());
+                document::require(operation, &[BEARER, KEY]);
                 let id = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(255));
                 let user = ParameterBuilder::new().name("user-id").parameter_in(ParameterIn::Header);
                 let user = user.required(Required::True).description(Some("The user that is asked about"));
@@ -42,13 +39,13 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
             add_problems(operation, path, open);
         }
     }
-    document
+    described
 }
 
 fn add_problems(operation: &mut Operation, path: &str, open: bool) {
     let has_body = operation.request_body.is_some();
     let at_provider = has_body || path.contains("/subscriptions/");
-    for (may_happen, status, description) in [
+    let problems = [
         (true, "400", "The request is not what it should be, or the user has no customer at the provider"),
         (!open, "401", "No user is named, or whoever asks is not known"),
         (at_provider, "402", "The provider refused it, or it takes a subscription"),
@@ -58,12 +55,6 @@ fn add_problems(operation: &mut Operation, path: &str, open: bool) {
         (has_body || open, "413", "The body is too large"),
         (at_provider, "502", "The payment provider did not answer"),
         (true, "503", "Nothing was done, or whether it was done is unknown; try again"),
-    ] {
-        let responses = &mut operation.responses.responses;
-        if may_happen && !responses.contains_key(status) {
-            let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-            let response = ResponseBuilder::new().description(description).content("application/json", content);
-            responses.insert(status.to_owned(), RefOr::T(response.build()));
-        }
-    }
+    ];
+    document::add_problems(operation, problems);
 }
