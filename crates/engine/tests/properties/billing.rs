@@ -41,7 +41,7 @@ struct Moment {
 #[derive(Clone, Debug)]
 enum Act {
     Use { large: bool, quantity: i64, days_ago: i64 },
-    Subscribe { plan: usize, quantity: u32, coupon: bool, by_invoice: bool, add_on: bool },
+    Subscribe { plan: usize, quantity: u32, coupon: bool, by_invoice: bool, add_on: bool, replaces: Option<Index> },
     Change { subscription: Index, plan: Option<usize>, quantity: Option<u32>, when: ChangeTime },
     Step { subscription: Index, step: SubscriptionStep },
     Item { minor: i64 },
@@ -52,7 +52,7 @@ enum Act {
     Void(Index),
     Credit { invoice: Index, minor: i64 },
     Grant(i64),
-    Refund(Index),
+    Refund(Index, Option<i64>),
     Method(bool),
     Close,
     PassTime,
@@ -127,9 +127,10 @@ fn act() -> impl Strategy<Value = Act> {
         1 => index().prop_map(Act::Refuse),
         12 => (any::<bool>(), 0..40_000_000_i64, prop_oneof![4 => Just(0), 1 => 0..70_i64])
             .prop_map(|(large, quantity, days_ago)| Act::Use { large, quantity, days_ago }),
-        5 => (0..PLANS.len(), 1..4_u32, any::<bool>(), prop::bool::weighted(0.2), any::<bool>()).prop_map(
-            |(plan, quantity, coupon, by_invoice, add_on)| Act::Subscribe { plan, quantity, coupon, by_invoice, add_on }
-        ),
+        5 => (0..PLANS.len(), 1..4_u32, any::<bool>(), prop::bool::weighted(0.2), any::<bool>(), option::weighted(0.3, index()))
+            .prop_map(|(plan, quantity, coupon, by_invoice, add_on, replaces)| {
+                Act::Subscribe { plan, quantity, coupon, by_invoice, add_on, replaces }
+            }),
         5 => (index(), option::of(0..PLANS.len()), option::of(1..4_u32), when)
             .prop_map(|(subscription, plan, quantity, when)| Act::Change { subscription, plan, quantity, when }),
         2 => (index(), step).prop_map(|(subscription, step)| Act::Step { subscription, step }),
@@ -141,7 +142,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => index().prop_map(Act::Void),
         2 => (index(), 1..3000_i64).prop_map(|(invoice, minor)| Act::Credit { invoice, minor }),
         1 => (1..50_000_000_i64).prop_map(Act::Grant),
-        1 => index().prop_map(Act::Refund),
+        2 => (index(), option::of(1..2000_i64)).prop_map(|(payment, minor)| Act::Refund(payment, minor)),
         1 => any::<bool>().prop_map(Act::Method),
         1 => Just(Act::Close),
         4 => Just(Act::PassTime),
@@ -311,17 +312,19 @@ impl Act {
                 let occurred_at = now - SignedDuration::from_hours(24 * days_ago);
                 Command::Record(vec![used(id, large, quantity, occurred_at)])
             }
-            Self::Subscribe { plan, quantity, coupon, by_invoice, add_on } => Command::Subscribe(SubscribeRequest {
-                id,
-                plan: PLANS[plan].into(),
-                quantity,
-                add_ons: if add_on { vec![("phone".into(), 2), ("setup".into(), 1)] } else { Vec::new() },
-                coupon: coupon.then(|| "less".into()),
-                trial_days: None,
-                collection: None,
-                by_invoice,
-                replaces: None,
-            }),
+            Self::Subscribe { plan, quantity, coupon, by_invoice, add_on, replaces } => {
+                Command::Subscribe(SubscribeRequest {
+                    id,
+                    plan: PLANS[plan].into(),
+                    quantity,
+                    add_ons: if add_on { vec![("phone".into(), 2), ("setup".into(), 1)] } else { Vec::new() },
+                    coupon: coupon.then(|| "less".into()),
+                    trial_days: None,
+                    collection: None,
+                    by_invoice,
+                    replaces: replaces.and_then(subscription),
+                })
+            }
             Self::Change { subscription: index, plan, quantity, when } => {
                 let change = TermsChange { plan: plan.map(|plan| PLANS[plan].into()), quantity, add_ons: None };
                 Command::StepSubscription {
@@ -381,11 +384,11 @@ impl Act {
                 meters: Vec::new(),
                 reason: None,
             }),
-            Self::Refund(index) => {
+            Self::Refund(index, minor) => {
                 let paid: Vec<&Payment> =
                     shelf.payments.values().filter(|payment| payment.state == PaymentState::Paid).collect();
                 let payment = (!paid.is_empty()).then(|| index.get(&paid).id)?;
-                Command::StepPayment { payment, step: PaymentStep::Refund { id, minor: None } }
+                Command::StepPayment { payment, step: PaymentStep::Refund { id, minor } }
             }
             Self::Method(there) => Command::ChangePayer(PayerChange::Methods(PaymentMethodsReport {
                 seen_at: now,
@@ -717,6 +720,33 @@ proptest! {
             for payment in paid {
                 prop_assert!(matches!(payment.purpose, Purpose::Invoice(_) | Purpose::Subscription(_)));
             }
+        }
+    }
+
+    /// Of what was paid for an invoice, what is refunded and what is credited are parts of it, with the tax in them: nothing goes
+    /// back twice.
+    #[test]
+    fn nothing_goes_back_twice((catalog, moments) in life()) {
+        let mut shelf = Shelf::default();
+        moments.iter().for_each(|moment| shelf.keep(&moment.decision));
+        let notes = || moments.iter().flat_map(|moment| &moment.decision.credit_notes).filter(|note| note.to_balance);
+        for payment in shelf.payments.values() {
+            let Purpose::Invoice(purpose) = &payment.purpose else { continue };
+            if shelf.invoices[&purpose.invoice].standing.payment == Some(payment.id) {
+                let credited: i64 = notes().filter(|note| note.invoice == purpose.invoice).map(|note| note.minor).sum();
+                prop_assert!(credited <= purpose.excess, "{:?}", payment);
+            }
+            let counted = || payment.refunds.iter().filter(|refund| refund.counts());
+            let (refunded, credit): (i64, i64) = (counted().map(|r| r.minor).sum(), counted().map(|r| r.credit).sum());
+            let tax: i64 = counted().map(|refund| refund.tax).sum();
+            prop_assert!((0..=payment.amount.minor).contains(&purpose.excess), "{:?}", payment);
+            prop_assert!(refunded <= payment.amount.minor && credit <= purpose.excess, "{:?}", payment);
+            prop_assert!(0 <= tax && tax <= purpose.tax, "{:?}", payment);
+            if catalog.spent_refunds == SpentPolicy::Owe {
+                prop_assert!(refunded - credit <= payment.amount.minor - purpose.excess, "{:?}", payment);
+            }
+            let all_sold = refunded - credit >= payment.amount.minor - purpose.excess;
+            prop_assert!(!all_sold || payment.state != PaymentState::Paid || tax == purpose.tax, "{:?}", payment);
         }
     }
 
