@@ -55,9 +55,12 @@ pub struct InvoicePayment {
     pub invoice: Uuid,
     /// Whether farthing collects it by itself.
     pub automatic: bool,
-    /// What of it is to the customer's credit, in minor units: it was more than was due when it came, or was credited since.
+    /// What of it was more than was due when it came, in minor units: that is to the customer's credit.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub excess: i64,
+    /// What of the rest was credited since, by credit notes: that is to the customer's credit too.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub credited: i64,
     /// What of the rest was tax.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub tax: i64,
@@ -105,7 +108,7 @@ impl Draft<'_> {
         if automatic {
             open.standing.next_attempt_at = None;
         }
-        let purpose = Purpose::Invoice(InvoicePayment { invoice, automatic, excess: 0, tax: 0 });
+        let purpose = Purpose::Invoice(InvoicePayment { invoice, automatic, excess: 0, credited: 0, tax: 0 });
         let payment = self.new_payment(id, purpose, amount, collection);
         let provider_invoice = at_provider.then(ProviderInvoice::default);
         self.decision.payments.push(Payment { provider_invoice, created_at: self.clock, ..payment });

@@ -150,8 +150,8 @@ impl Draft<'_> {
         self.after_payment(open.subscription)
     }
 
-    /// What was paid for a part of the invoice is to the customer's credit instead, as if it had been paid in excess; so a refund
-    /// of the payment takes it from there, and neither goes back twice.
+    /// What was paid for a part of the invoice is to the customer's credit instead. The payment knows, so that neither that part nor
+    /// the tax in it goes back a second time with a refund.
     fn credit_paid(
         &mut self,
         (invoice, payment): (&Invoice, Option<&Payment>),
@@ -173,7 +173,7 @@ impl Draft<'_> {
         let tax = kept.tax_in(minor)?;
         self.carry(cause, Account::Revenue, &invoice.currency, -minor)?;
         self.post_minor(cause, (Account::Tax, Account::Revenue), &invoice.currency, tax)?;
-        purpose.excess += minor;
+        purpose.credited += minor;
         purpose.tax -= tax;
         self.decision.payments.push(payment);
         self.note_credit(CreditNote {

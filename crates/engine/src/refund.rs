@@ -57,7 +57,7 @@ pub struct Refund {
     pub owed: Micros,
     /// What was forgiven for it: value that was spent already.
     pub forgiven: Micros,
-    /// What of it had been to the customer's credit, in minor units, because an invoice was paid twice.
+    /// What of it had been to the customer's credit, in minor units: an invoice was paid twice, or was credited.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub credit: i64,
     /// What of the rest had been tax.
@@ -277,8 +277,9 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// What was paid for an invoice goes back. What of it went to the customer's credit leaves that first; where it was
-    /// spent already, the next invoice asks for it, or it is forgiven. The rest was not sold after all, nor taxed.
+    /// What was paid for an invoice goes back: first what was paid in excess, then what was sold, with the tax in it, and at last
+    /// what credit notes have taken off that. What is to the customer's credit leaves it; where it was spent already, the next
+    /// invoice asks for it, or it is forgiven.
     fn refund_invoice(
         &mut self,
         payment: &mut Payment,
@@ -288,7 +289,8 @@ impl Draft<'_> {
     ) -> Result<(), Refusal> {
         let currency = payment.amount.currency.clone();
         let kept = Kept::of(payment);
-        let mut credit = minor.min(kept.credit).max(0);
+        let over = minor.min(kept.excess).max(0);
+        let mut credit = over + (minor - over - kept.sold.max(0)).clamp(0, kept.credited);
         if self.catalog.spent_refunds == SpentPolicy::Forgive {
             let there = self.decision.customer.state.carried.get(&currency).copied().unwrap_or_default();
             credit = credit.min(-there).max(0);
@@ -351,8 +353,10 @@ impl Draft<'_> {
 /// What is kept of a payment for an invoice, in minor units: what went back counts no more.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kept {
-    /// What is to the customer's credit.
-    pub credit: i64,
+    /// What was paid in excess, and is to the customer's credit.
+    pub excess: i64,
+    /// What credit notes have put to the customer's credit.
+    pub credited: i64,
     /// What is for what was sold, with tax.
     pub sold: i64,
     /// The tax in that.
@@ -361,14 +365,16 @@ pub(crate) struct Kept {
 
 impl Kept {
     pub(crate) fn of(payment: &Payment) -> Self {
-        let (excess, tax) = match &payment.purpose {
-            Purpose::Purchase(_) | Purpose::OneTime(_) => (0, 0),
-            Purpose::Invoice(purpose) => (purpose.excess, purpose.tax),
-            Purpose::Subscription(fee) => (0, fee.tax),
+        let (excess, credited, tax) = match &payment.purpose {
+            Purpose::Purchase(_) | Purpose::OneTime(_) => (0, 0, 0),
+            Purpose::Invoice(purpose) => (purpose.excess, purpose.credited, purpose.tax),
+            Purpose::Subscription(fee) => (0, 0, fee.tax),
         };
-        let mut kept = Self { credit: excess, sold: payment.amount.minor - excess, tax };
+        let mut kept = Self { excess, credited, sold: payment.amount.minor - excess - credited, tax };
         for refund in payment.refunds.iter().filter(|refund| refund.counts()) {
-            kept.credit -= refund.credit;
+            let over = refund.credit.min(kept.excess);
+            kept.excess -= over;
+            kept.credited -= refund.credit - over;
             kept.sold -= refund.minor - refund.credit;
             kept.tax -= refund.tax;
         }

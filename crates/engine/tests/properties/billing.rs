@@ -734,18 +734,19 @@ proptest! {
             let Purpose::Invoice(purpose) = &payment.purpose else { continue };
             if shelf.invoices[&purpose.invoice].standing.payment == Some(payment.id) {
                 let credited: i64 = notes().filter(|note| note.invoice == purpose.invoice).map(|note| note.minor).sum();
-                prop_assert!(credited <= purpose.excess, "{:?}", payment);
+                prop_assert_eq!(credited, purpose.credited, "{:?}", payment);
             }
             let counted = || payment.refunds.iter().filter(|refund| refund.counts());
             let (refunded, credit): (i64, i64) = (counted().map(|r| r.minor).sum(), counted().map(|r| r.credit).sum());
             let tax: i64 = counted().map(|refund| refund.tax).sum();
-            prop_assert!((0..=payment.amount.minor).contains(&purpose.excess), "{:?}", payment);
-            prop_assert!(refunded <= payment.amount.minor && credit <= purpose.excess, "{:?}", payment);
+            let to_credit = purpose.excess + purpose.credited;
+            prop_assert!((0..=payment.amount.minor).contains(&to_credit), "{:?}", payment);
+            prop_assert!(refunded <= payment.amount.minor && credit <= to_credit, "{:?}", payment);
             prop_assert!(0 <= tax && tax <= purpose.tax, "{:?}", payment);
             if catalog.spent_refunds == SpentPolicy::Owe {
-                prop_assert!(refunded - credit <= payment.amount.minor - purpose.excess, "{:?}", payment);
+                prop_assert!(refunded - credit <= payment.amount.minor - to_credit, "{:?}", payment);
             }
-            let all_sold = refunded - credit >= payment.amount.minor - purpose.excess;
+            let all_sold = refunded - credit >= payment.amount.minor - to_credit;
             prop_assert!(!all_sold || payment.state != PaymentState::Paid || tax == purpose.tax, "{:?}", payment);
         }
     }

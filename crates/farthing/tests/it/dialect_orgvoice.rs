@@ -74,6 +74,15 @@ async fn add_card(app: &TestApp, card: &str) {
     app.post(&path, json!({"payment_method": card})).await.is(200);
 }
 
+/// The same, and has it charged from then on.
+async fn use_card(app: &TestApp, card: &str) {
+    add_card(app, card).await;
+    let path = format!("/v1/customers/{ORGANISATION}/payment_methods");
+    let cards = app.get(&path).await.is(200);
+    let newest = text(&list(&cards, "data")[0], "id").to_owned();
+    app.post(&format!("{path}/{newest}/default"), json!({})).await.is(200);
+}
+
 /// Subscribes to the plan of this price with a card on file.
 async fn subscribe(app: &TestApp) -> Value {
     add_card(app, "pm_card_visa").await;
@@ -390,11 +399,7 @@ async fn a_usage_invoice_that_is_declined_stays_the_one_that_there_is() {
         advance(app, "2026-03-06T00:00:00Z").await;
         let again = invoices(app).await.remove(0);
         assert_eq!((text(&again, "status"), text(&again, "stripe_invoice_id")), ("open", &*theirs), "{again}");
-        add_card(app, "pm_card_visa").await;
-        let path = format!("/v1/customers/{ORGANISATION}/payment_methods");
-        let cards = app.get(&path).await.is(200);
-        let newest = text(&list(&cards, "data")[0], "id").to_owned();
-        app.post(&format!("{path}/{newest}/default"), json!({})).await.is(200);
+        use_card(app, "pm_card_visa").await;
         advance(app, "2026-03-20T00:00:00Z").await;
         let paid = invoices(app).await.remove(0);
         assert_eq!((text(&paid, "status"), text(&paid, "stripe_invoice_id")), ("paid", &*theirs), "{paid}");
@@ -403,6 +408,32 @@ async fn a_usage_invoice_that_is_declined_stays_the_one_that_there_is() {
         assert_eq!(sandbox.all("payment_intents").await.len(), 1);
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_usage_invoice_that_was_voided_at_the_provider_is_tried_anew() {
+    for is_heard_of in [true, false] {
+        on_both(async |app, sandbox| {
+            let customer = text(&set_up(app).await, "stripe_customer_id").to_owned();
+            advance(app, "2026-03-02T09:00:01Z").await;
+            add_card(app, "pm_card_chargeCustomerFail").await;
+            speak(app, ORGANISATION, "stt_words", 10_000).await;
+            generate(app).await;
+            let made = invoices(app).await.remove(0);
+            if !is_heard_of {
+                sandbox.fault(json!({"kind": "lose_webhook", "times": 100})).await;
+            }
+            let void = format!("/v1/invoices/{}/void", text(&made, "stripe_invoice_id"));
+            assert_eq!(sandbox.post(&void, &[]).await.0, 200);
+            use_card(app, "pm_card_visa").await;
+            advance(app, "2026-03-20T00:00:00Z").await;
+            let paid = invoices(app).await.remove(0);
+            assert_eq!(text(&paid, "status"), "paid", "{paid}");
+            assert_ne!(text(&paid, "stripe_invoice_id"), text(&made, "stripe_invoice_id"));
+            assert_eq!(collected(sandbox, &customer).await, 1000);
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

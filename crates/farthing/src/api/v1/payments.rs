@@ -98,7 +98,7 @@ pub(in crate::api) struct RefundView {
     forgiven: String,
     /// What these three are in.
     asset: String,
-    /// What of it the customer had to its credit, because an invoice was paid twice.
+    /// What of it the customer had to its credit, because an invoice was paid twice or was credited.
     #[serde(skip_serializing_if = "Option::is_none")]
     credit: Option<String>,
     /// What of it was tax, where it was paid for an invoice.
