@@ -74,7 +74,7 @@ impl Jobs {
         }
     }
 
-    /// Tries to collect it again.
+    /// Tries to collect it again. One that turns out to be settled is told of as it is.
     pub(super) async fn collect_invoice(&self, row: &EffectRow, id: Uuid, method: &str) -> Result<(), JobError> {
         let payment = self.payment(row, id).await?;
         let not_tried = |failure| Command::StepPayment { payment: id, step: PaymentStep::NotTried(failure) };
@@ -86,7 +86,12 @@ impl Jobs {
         let tried = invoices.collect(&OperationKey::new(row.id), &reference, method).await;
         match self.exchange(row, tried).await? {
             Ok(report) => self.bring_invoice(row, &payment, Heard::Tried, &report).await,
-            Err(failure) => self.bring(row, not_tried(Some(failure)), EffectEnd::Failed).await,
+            Err(failure) => match self.exchange(row, invoices.get(&reference).await).await? {
+                Ok(report) if &*report.state != "open" => {
+                    self.bring_invoice(row, &payment, Heard::Tried, &report).await
+                }
+                _ => self.bring(row, not_tried(Some(failure)), EffectEnd::Failed).await,
+            },
         }
     }
 

@@ -437,6 +437,28 @@ async fn a_usage_invoice_that_was_voided_at_the_provider_is_tried_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_usage_invoice_that_was_paid_unheard_of_is_paid_when_it_is_tried_for_the_last_time() {
+    on_both(async |app, sandbox| {
+        let customer = text(&set_up(app).await, "stripe_customer_id").to_owned();
+        advance(app, "2026-03-02T09:00:01Z").await;
+        add_card(app, "pm_card_chargeCustomerFail").await;
+        speak(app, ORGANISATION, "stt_words", 10_000).await;
+        generate(app).await;
+        advance(app, "2026-03-17T09:00:00Z").await;
+        let made = invoices(app).await.remove(0);
+        assert_eq!(text(&made, "status"), "open", "{made}");
+        sandbox.fault(json!({"kind": "lose_webhook", "times": 100})).await;
+        let path = format!("/v1/invoices/{}/pay", text(&made, "stripe_invoice_id"));
+        assert_eq!(sandbox.post(&path, &[("paid_out_of_band", "true")]).await.0, 200);
+        advance(app, "2026-03-17T09:00:02Z").await;
+        let paid = invoices(app).await.remove(0);
+        assert_eq!((text(&paid, "status"), &paid["stripe_invoice_id"]), ("paid", &made["stripe_invoice_id"]), "{paid}");
+        assert_eq!(collected(sandbox, &customer).await, 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_usage_invoice_without_a_card_is_paid_on_its_page_or_taken_back() {
     on_both(async |app, sandbox| {
         set_up(app).await;
