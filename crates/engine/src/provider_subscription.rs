@@ -165,14 +165,7 @@ impl Draft<'_> {
         if plan.provider_price.is_none() {
             return Err(Refusal::ProviderSubscription { what: "move it to a plan that farthing renews" });
         }
-        if plan.fee.currency != old.fee.currency {
-            return Err(Refusal::OtherCurrency);
-        }
-        let quantity = change.quantity.unwrap_or(before.terms.quantity);
-        let (mut terms, once) = self.terms(plan, quantity, change.add_ons.as_deref().unwrap_or_default())?;
-        if change.add_ons.is_none() {
-            terms.add_ons.clone_from(&before.terms.add_ons);
-        }
+        let (terms, once) = self.changed_terms(&before.terms, (old, plan), change)?;
         require_prices(&terms)?;
         for line in once {
             self.wait_for_invoice(Some(before.id), &plan.fee.currency, line)?;

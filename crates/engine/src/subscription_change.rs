@@ -10,7 +10,7 @@ use crate::period::Period;
 use crate::plan::Plan;
 use crate::proration::{Proration, rest_of, split};
 use crate::refusal::Refusal;
-use crate::subscription::{Subscription, SubscriptionState, fee_lines};
+use crate::subscription::{Subscription, SubscriptionState, Terms, fee_lines};
 use crate::wallet::Draft;
 
 /// What to change of a subscription; what is `None` stays.
@@ -34,6 +34,25 @@ pub enum ChangeTime {
 }
 
 impl Draft<'_> {
+    /// What a subscription is for after a change, and what of it is billed once.
+    pub(crate) fn changed_terms(
+        &self,
+        before: &Terms,
+        (old, plan): (&Plan, &Plan),
+        change: &TermsChange,
+    ) -> Result<(Terms, Vec<Line>), Refusal> {
+        if plan.fee.currency != old.fee.currency {
+            return Err(Refusal::OtherCurrency);
+        }
+        let quantity = change.quantity.unwrap_or(before.quantity);
+        let (mut terms, once) = self.terms(plan, quantity, change.add_ons.as_deref().unwrap_or_default())?;
+        if change.add_ons.is_none() {
+            terms.add_ons.clone_from(&before.add_ons);
+        }
+        Ok((terms, once))
+    }
+
+    /// Changes a subscription that farthing renews: now, with what becomes of the rest of its period, or with the next one.
     pub(crate) fn change_subscription(
         &mut self,
         index: usize,
@@ -50,14 +69,7 @@ impl Draft<'_> {
         if plan.provider_price.is_some() {
             return Err(Refusal::ProviderSubscription { what: "take over one that farthing renews" });
         }
-        if plan.fee.currency != old.fee.currency {
-            return Err(Refusal::OtherCurrency);
-        }
-        let quantity = change.quantity.unwrap_or(before.terms.quantity);
-        let (mut terms, once) = self.terms(plan, quantity, change.add_ons.as_deref().unwrap_or_default())?;
-        if change.add_ons.is_none() {
-            terms.add_ons.clone_from(&before.terms.add_ons);
-        }
+        let (terms, once) = self.changed_terms(&before.terms, (old, plan), change)?;
         for line in once {
             self.wait_for_invoice(Some(before.id), &plan.fee.currency, line)?;
         }
